@@ -1,0 +1,41 @@
+# Every target sets up all that it needs: a virtual environment in .venv with the project and its tools.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format clean
+
+help:
+	@echo "make run     the home-care demo (make run ARGS=--once: one working day, then a summary)"
+	@echo "make test    all tests"
+	@echo "make check   format, lint, types, layers"
+	@echo "make format  put the code into the project's format"
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Syncline needs Python 3.11 or newer; try make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP)
+	@$(BIN)/python -m examples.homecare $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) demo-data .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What tables, scopes, merging and the program mean: pure functions and data, no I/O, no clock."""

@@ -1,0 +1,100 @@
+"""The source's tables as every database describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from syncline.errors import ConfigError
+from syncline.model.identifiers import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`type` as declared; `default` is SQL text; a `generated` column is computed by the database."""
+
+    name: str
+    type: str
+    not_null: bool = False
+    default: str | None = None
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """`columns` of the owning table equal `references` of `table`."""
+
+    columns: tuple[str, ...]
+    table: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """`columns` are plain columns in order; expression and partial indexes are not listed."""
+
+    name: str
+    columns: tuple[str, ...]
+    unique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`key` is empty where there is none that Syncline can use; then `refusal` says why and `remedy` what to do.
+
+    `generated_key`: the database makes up the key of a row that is inserted without one.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    generated_key: bool = False
+    refusal: str = ""
+    remedy: str = ""
+
+    def column(self, name: str) -> Column:
+        """The column of that name, any case; ConfigError with the nearest name otherwise."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        for column in self.columns:
+            if column.name.lower() == name.lower():
+                return column
+        hint = nearest(name, self.column_names).strip()
+        raise ConfigError(f'Table "{self.name}" has no column "{name}".', hint=hint, code="unknown_column")
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    def has_index_on(self, columns: Iterable[str]) -> bool:
+        """Whether a lookup by these columns needs no scan: they lead the key or an index, in any order."""
+        wanted = set(columns)
+        leads = [self.key, *(index.columns for index in self.indexes)]
+        return any(set(lead[: len(wanted)]) == wanted for lead in leads)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """`views` names what looks like a table and is none."""
+
+    tables: dict[str, Table]
+    views: frozenset[str] = field(default_factory=frozenset)
+
+    def table(self, name: str) -> Table:
+        """The table of that name (exact, else any case); ConfigError with the nearest name otherwise."""
+        if name in self.tables:
+            return self.tables[name]
+        for candidate in self.tables.values():
+            if candidate.name.lower() == name.lower():
+                return candidate
+        if name.lower() in {view.lower() for view in self.views}:
+            raise ConfigError(
+                f'"{name}" is a view; only tables sync.',
+                hint="Name the tables that it reads.",
+                code="view_cannot_sync",
+            )
+        hint = nearest(name, self.tables).strip()
+        raise ConfigError(f'The database has no table "{name}".', hint=hint, code="unknown_table")

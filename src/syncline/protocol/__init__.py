@@ -1,0 +1,1 @@
+"""The wire: messages, frames and their version. Knows no database, no asyncio, no HTTP."""

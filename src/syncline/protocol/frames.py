@@ -1,0 +1,165 @@
+"""Frames: what a download is made of, and how they are packed.
+
+A frame is a JSON object with its type in "t". On the wire it is one byte that names the packing (0 plain, 1 gzip,
+2 zstd) and the bytes; in an HTTP body each is preceded by its length (four bytes, big-endian); in a WebSocket it is
+one binary message. A packed frame may be sent to any number of subscribers.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from syncline import limits
+from syncline.errors import LimitError, ProtocolError
+
+try:  # an accelerator: where it is missing, gzip does
+    import zstandard
+except ImportError:  # pragma: no cover - depends on the installation
+    zstandard = None  # type: ignore[assignment]
+
+PLAIN, GZIP, ZSTD = 0, 1, 2
+PACKINGS = {"plain": PLAIN, "gzip": GZIP, **({"zstd": ZSTD} if zstandard else {})}
+"""Names, as `hello` negotiates them, of the packings that this installation can read and write."""
+
+_LENGTH = struct.Struct(">I")
+
+
+def dump(frame: dict[str, Any]) -> bytes:
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def dump_rows(table: str, layout: int, buckets: list[str], of: list[int] | None, rows: list[str]) -> bytes:
+    """A `rows` frame from rows that are JSON text already: images are spliced, not decoded and encoded again."""
+    head = json.dumps({"t": "rows", "table": table, "layout": layout, "buckets": buckets}, ensure_ascii=False)
+    members = "" if of is None else f',"of":{json.dumps(of, separators=(",", ":"))}'
+    return f'{head[:-1]}{members},"rows":[{",".join(rows)}]}}'.encode()
+
+
+def choose_packing(offered: list[str]) -> int:
+    """The best packing that the peer offers and this side has."""
+    for name in ("zstd", "gzip"):
+        if name in offered and name in PACKINGS:
+            return PACKINGS[name]
+    return PLAIN
+
+
+def pack(frame: bytes, packing: int) -> bytes:
+    """LimitError for a frame that the peer would have to refuse."""
+    if len(frame) > limits.FRAME_BYTES_MAX:
+        raise LimitError(f"A frame of {len(frame)} bytes is above the limit of {limits.FRAME_BYTES_MAX}.")
+    if packing == PLAIN or len(frame) < limits.FRAME_COMPRESS_BYTES_MIN:
+        return b"\0" + frame
+    if packing == ZSTD:
+        return b"\2" + zstandard.ZstdCompressor(level=3).compress(frame)
+    return b"\1" + zlib.compress(frame, 5)
+
+
+def unpack(packed: bytes, bytes_max: int = limits.FRAME_BYTES_MAX) -> bytes:
+    """The inverse; refuses a frame before it inflates past the limit."""
+    if not packed:
+        raise ProtocolError("An empty frame.", code="bad_frame")
+    packing, body = packed[0], packed[1:]
+    if packing == PLAIN:
+        if len(body) > bytes_max:
+            raise LimitError(f"A frame of {len(body)} bytes is above the limit of {bytes_max}.")
+        return body
+    if packing == GZIP:
+        return _inflate_gzip(body, bytes_max)
+    if packing == ZSTD and zstandard:
+        return _inflate_zstd(body, bytes_max)
+    raise ProtocolError(f"A frame in the unknown packing {packing}.", code="bad_frame")
+
+
+def _inflate_gzip(body: bytes, bytes_max: int) -> bytes:
+    try:
+        inflater = zlib.decompressobj()
+        plain = inflater.decompress(body, bytes_max + 1)
+    except zlib.error as error:
+        raise ProtocolError("A compressed frame is damaged.", code="bad_frame") from error
+    if len(plain) > bytes_max:
+        raise LimitError(f"A compressed frame inflates above the limit of {bytes_max} bytes.")
+    if not inflater.eof:
+        raise ProtocolError("A compressed frame is cut short.", code="bad_frame")
+    return plain
+
+
+def _inflate_zstd(body: bytes, bytes_max: int) -> bytes:
+    try:
+        parameters = zstandard.get_frame_parameters(body)
+        if parameters.window_size > max(bytes_max * 2, 1 << 20):
+            raise LimitError("A compressed frame asks for more memory than the limit allows.")
+        plain = bytearray()
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body) as reader:
+            while chunk := reader.read(1 << 16):
+                plain += chunk
+                if len(plain) > bytes_max:
+                    raise LimitError(f"A compressed frame inflates above the limit of {bytes_max} bytes.")
+    except zstandard.ZstdError as error:
+        raise ProtocolError("A compressed frame is damaged.", code="bad_frame") from error
+    return bytes(plain)
+
+
+def load(frame: bytes, depth_max: int = limits.JSON_DEPTH_MAX) -> dict[str, Any]:
+    """A JSON object, or ProtocolError."""
+    try:
+        value = json.loads(frame, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("A message is not JSON.", code="bad_json") from error
+    if type(value) is not dict:
+        raise ProtocolError("A message is not a JSON object.", code="bad_json")
+    if _depth(value, depth_max) > depth_max:
+        raise LimitError(f"A message is nested deeper than {depth_max}.")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _depth(value: Any, depth_max: int) -> int:
+    """How deep containers nest, looking no deeper than one past the limit. Rows of plain values are skipped fast."""
+    level = [value]
+    depth = 0
+    while level and depth <= depth_max:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+    return depth
+
+
+def with_length(packed: bytes) -> bytes:
+    """A packed frame as it stands in an HTTP body."""
+    return _LENGTH.pack(len(packed)) + packed
+
+
+class FrameReader:
+    """Cuts an HTTP body into packed frames as its bytes come in."""
+
+    def __init__(self, bytes_max: int = limits.FRAME_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._bytes_max = bytes_max
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > self._bytes_max + 1:
+                raise LimitError(f"A frame of {length} bytes is above the limit of {self._bytes_max}.")
+            if len(self._buffer) < _LENGTH.size + length:
+                return
+            packed = bytes(self._buffer[_LENGTH.size : _LENGTH.size + length])
+            del self._buffer[: _LENGTH.size + length]
+            yield packed
+
+    def close(self) -> None:
+        """ProtocolError if the body ended inside a frame."""
+        if self._buffer:
+            raise ProtocolError("The download broke off inside a frame.", code="cut_short")

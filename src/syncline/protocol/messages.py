@@ -1,0 +1,326 @@
+"""Requests and answers. Each has `dump` (to a JSON object) and `load` (from one that nobody vouches for)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from syncline import limits
+from syncline.errors import LimitError, ProtocolError
+from syncline.protocol import checks
+from syncline.values import Key, Value, decode_row, decode_value, encode_value
+
+Operation = Literal["I", "U", "D"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """`program` is the hash of the program in the file; `included` the device's last mutation in its applied cut."""
+
+    protocol: int
+    device: str | None
+    nonce: str | None
+    engine: str
+    sqlite: str
+    packings: tuple[str, ...]
+    clock_us: int
+    program: str | None = None
+    schema_version: int | None = None
+    included: int = 0
+    cursor: str | None = None
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol,
+            "device": self.device,
+            "nonce": self.nonce,
+            "engine": self.engine,
+            "sqlite": self.sqlite,
+            "packings": list(self.packings),
+            "clock": self.clock_us,
+            "program": self.program,
+            "schema_version": self.schema_version,
+            "included": self.included,
+            "cursor": self.cursor,
+        }
+
+    @classmethod
+    def load(cls, message: dict[str, Any]) -> Hello:
+        return cls(
+            protocol=checks.integer(message, "protocol"),
+            device=checks.optional_text(message, "device"),
+            nonce=checks.optional_text(message, "nonce"),
+            engine=checks.text(message, "engine"),
+            sqlite=checks.text(message, "sqlite"),
+            packings=tuple(checks.texts(message, "packings", 10)),
+            clock_us=checks.integer(message, "clock", minimum=-(2**53)),
+            program=checks.optional_text(message, "program"),
+            schema_version=checks.optional_integer(message, "schema_version"),
+            included=checks.integer(message, "included"),
+            cursor=checks.optional_text(message, "cursor"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HelloAnswer:
+    """`last` is the device's last number that the source holds.
+
+    `identity`: "known"; "new" (first contact, or the file was restored or copied: use `device` from now on, number
+    the outbox afresh from 1 and offer it again, together with what was sent in the last days if `reoffer_sent`).
+    `program` is the document of a program other than the one that the device named.
+    """
+
+    protocol: int
+    device: str
+    nonce: str
+    identity: str
+    user: str
+    term: str
+    head: int
+    last: int
+    received_us: int
+    answered_us: int
+    packing: str
+    reoffer_sent: bool = False
+    program: dict[str, Any] | None = None
+    limits: dict[str, int] = field(default_factory=dict)
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol,
+            "device": self.device,
+            "nonce": self.nonce,
+            "identity": self.identity,
+            "user": self.user,
+            "term": self.term,
+            "head": self.head,
+            "last": self.last,
+            "received": self.received_us,
+            "answered": self.answered_us,
+            "packing": self.packing,
+            "reoffer_sent": self.reoffer_sent,
+            "program": self.program,
+            "limits": self.limits,
+        }
+
+    @classmethod
+    def load(cls, message: dict[str, Any]) -> HelloAnswer:
+        program = message.get("program")
+        if program is not None and type(program) is not dict:
+            raise checks.bad("program", "is not an object")
+        given = message.get("limits", {})
+        if type(given) is not dict or not all(type(value) is int for value in given.values()):
+            raise checks.bad("limits", "is not an object of integers")
+        identity = checks.text(message, "identity")
+        if identity not in ("known", "new"):
+            raise checks.bad("identity", 'is neither "known" nor "new"')
+        return cls(
+            protocol=checks.integer(message, "protocol"),
+            device=checks.text(message, "device"),
+            nonce=checks.text(message, "nonce"),
+            identity=identity,
+            user=checks.text(message, "user", 1_000),
+            term=checks.text(message, "term"),
+            head=checks.integer(message, "head"),
+            last=checks.integer(message, "last"),
+            received_us=checks.integer(message, "received"),
+            answered_us=checks.integer(message, "answered"),
+            packing=checks.text(message, "packing"),
+            reoffer_sent=checks.boolean(message, "reoffer_sent"),
+            program=program,
+            limits=given,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One row's change on a device.
+
+    `changes` maps column -> (new, was): the changed columns of an update, all columns of an insert (`was` None), and
+    for a delete all columns of the old row (`new` None). `insert` is the number of the own insert it stands on, or 0.
+    """
+
+    number: int
+    id: bytes
+    table: str
+    operation: Operation
+    key: Key
+    changes: dict[str, tuple[Value, Value]]
+    wall_us: int
+    seen_us: int
+    base: int
+    insert: int = 0
+
+    def dump(self) -> dict[str, Any]:
+        columns = list(self.changes)
+        return {
+            "n": self.number,
+            "id": base64.b64encode(self.id).decode(),
+            "table": self.table,
+            "op": self.operation,
+            "key": [encode_value(value) for value in self.key],
+            "columns": columns,
+            "new": [encode_value(self.changes[column][0]) for column in columns],
+            "was": [encode_value(self.changes[column][1]) for column in columns],
+            "wall": self.wall_us,
+            "seen": self.seen_us,
+            "base": self.base,
+            "insert": self.insert,
+        }
+
+    @classmethod
+    def load(cls, message: Any) -> Mutation:
+        if type(message) is not dict:
+            raise ProtocolError("A mutation is not an object.", code="bad_field")
+        operation = checks.text(message, "op", 1)
+        if operation not in ("I", "U", "D"):
+            raise checks.bad("op", "is none of I, U, D")
+        columns = checks.texts(message, "columns", 2_000)
+        new, was = checks.items(message, "new", 2_000), checks.items(message, "was", 2_000)
+        if not len(columns) == len(new) == len(was) or len(set(columns)) != len(columns):
+            raise checks.bad("columns", "does not fit its values")
+        changes = {
+            column: (_value(after), _value(before)) for column, after, before in zip(columns, new, was, strict=True)
+        }
+        return cls(
+            number=checks.integer(message, "n", minimum=1),
+            id=_mutation_id(message),
+            table=checks.text(message, "table"),
+            operation=operation,  # type: ignore[arg-type]
+            key=decode_row(checks.items(message, "key", 64)),
+            changes=changes,
+            wall_us=checks.integer(message, "wall", minimum=-(2**62), maximum=2**62),
+            seen_us=checks.integer(message, "seen"),
+            base=checks.integer(message, "base"),
+            insert=checks.integer(message, "insert"),
+        )
+
+
+def _value(encoded: Any) -> Value:
+    value = decode_value(encoded)
+    if isinstance(value, str | bytes) and len(value) > limits.VALUE_BYTES_MAX:
+        raise LimitError(f"A value is above the limit of {limits.VALUE_BYTES_MAX} bytes.")
+    return value
+
+
+def _mutation_id(message: dict[str, Any]) -> bytes:
+    try:
+        identity = base64.b64decode(checks.text(message, "id", 24), validate=True)
+    except (ValueError, binascii.Error):
+        identity = b""
+    if len(identity) != 16:
+        raise checks.bad("id", "is not 16 bytes in base64")
+    return identity
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`marked` groups are applied or refused as a whole."""
+
+    marked: bool
+    mutations: tuple[Mutation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """`clock_us` is the device's raw clock as it sends; `offset_us` what it measured at `hello`, or None.
+
+    `floor` is the least `included` that a waiting mutation was made at: outcomes below it are no longer needed.
+    """
+
+    device: str
+    clock_us: int
+    offset_us: int | None
+    groups: tuple[Group, ...]
+    floor: int = 0
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "device": self.device,
+            "clock": self.clock_us,
+            "offset": self.offset_us,
+            "floor": self.floor,
+            "groups": [
+                {"marked": group.marked, "mutations": [mutation.dump() for mutation in group.mutations]}
+                for group in self.groups
+            ],
+        }
+
+    @classmethod
+    def load(cls, message: dict[str, Any]) -> Upload:
+        groups = []
+        for item in checks.items(message, "groups", limits.UPLOAD_MUTATIONS_MAX):
+            if type(item) is not dict:
+                raise checks.bad("groups", "holds something that is not an object")
+            mutations = checks.items(item, "mutations", limits.MARKED_GROUP_MUTATIONS_MAX)
+            if not mutations:
+                raise checks.bad("mutations", "is empty")
+            groups.append(Group(checks.boolean(item, "marked"), tuple(Mutation.load(each) for each in mutations)))
+        return cls(
+            device=checks.text(message, "device"),
+            clock_us=checks.integer(message, "clock", minimum=-(2**53)),
+            offset_us=checks.optional_integer(message, "offset", minimum=-(2**53)),
+            groups=tuple(groups),
+            floor=checks.integer(message, "floor"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UploadAnswer:
+    """A hint only: it moves the device's volatile upload position. Outcomes come with the checkpoint."""
+
+    last: int
+    gap: bool
+
+    def dump(self) -> dict[str, Any]:
+        return {"last": self.last, "gap": self.gap}
+
+    @classmethod
+    def load(cls, message: dict[str, Any]) -> UploadAnswer:
+        return cls(checks.integer(message, "last"), checks.boolean(message, "gap"))
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What the device has: `apply_count` is its counter of applied cuts, echoed by `commit`.
+
+    `digest` is that of the bucket names it holds; `buckets` the names themselves, sent when the server asked for them
+    (error `buckets_needed`). `wait_seconds`: hold the answer until there is something, at most so long.
+    """
+
+    device: str
+    cursor: str | None
+    included: int
+    apply_count: int
+    digest: str
+    buckets: tuple[str, ...] | None = None
+    wait_seconds: float = 0.0
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "device": self.device,
+            "cursor": self.cursor,
+            "included": self.included,
+            "apply_count": self.apply_count,
+            "digest": self.digest,
+            "buckets": None if self.buckets is None else list(self.buckets),
+            "wait": self.wait_seconds,
+        }
+
+    @classmethod
+    def load(cls, message: dict[str, Any]) -> Download:
+        wait = message.get("wait", 0)
+        if type(wait) not in (int, float) or not 0 <= wait <= limits.LONG_POLL_SECONDS_MAX:
+            raise checks.bad("wait", f"is not a number from 0 to {limits.LONG_POLL_SECONDS_MAX}")
+        named = message.get("buckets")
+        return cls(
+            device=checks.text(message, "device"),
+            cursor=checks.optional_text(message, "cursor"),
+            included=checks.integer(message, "included"),
+            apply_count=checks.integer(message, "apply_count"),
+            digest=checks.text(message, "digest"),
+            buckets=None if named is None else tuple(checks.texts(message, "buckets", limits.BUCKETS_PER_USER_MAX)),
+            wait_seconds=float(wait),
+        )

@@ -1,0 +1,74 @@
+"""Opening SQLite files, and carrying text that is not UTF-8 through Python's driver."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote as quote_url
+
+from syncline.values import RawText
+
+Prepare = Callable[[sqlite3.Connection], None]
+"""Called with every connection that is opened: the simulator puts its clock and its randomness in here."""
+
+NOW_US_SQL = "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"
+"""The wall clock in SQL, µs since 1970; milliseconds are what SQLite knows."""
+
+
+def open_database(
+    path: str | Path,
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    busy_seconds: float = 5.0,
+    prepare: Prepare | None = None,
+) -> sqlite3.Connection:
+    """A connection in autocommit mode (transactions are written out), usable from any one thread at a time."""
+    mode = "ro" if read_only else "rwc" if create else "rw"
+    connection = sqlite3.connect(
+        f"file:{quote_url(str(path))}?mode={mode}",
+        uri=True,
+        timeout=busy_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=1000,
+    )
+    if prepare:
+        prepare(connection)
+    return connection
+
+
+def text_or_raw(data: bytes) -> str | RawText:
+    """A `text_factory` for files that hold text which is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return RawText(data)
+
+
+def fetch_all(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows. Text that is not UTF-8 comes as RawText: the slow way is taken only where the fast one fails."""
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if "UTF-8" not in str(error):
+            raise
+    connection.text_factory = text_or_raw
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+_TOKENS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?(\d+)""")
+
+
+def execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+    """Like `connection.execute`, for SQL with numbered parameters (`?1`) of which some may be RawText."""
+    raw = {str(number) for number, value in enumerate(parameters, 1) if type(value) is RawText}
+    if raw:
+        sql = _TOKENS.sub(lambda found: f"CAST({found[0]} AS TEXT)" if found[1] in raw else found[0], sql)
+    return connection.execute(sql, parameters)
