@@ -63,5 +63,9 @@ def evaluate_offset(claimed_us: int | None, device_now_us: int, server_now_us: i
 
 
 def evaluate_stamp(wall_us: int, offset_us: int, seen_us: int, previous_us: int, now_us: int) -> int:
-    """True time of an edit (PROTOCOL_MODEL rule 10): never in the future, after all it had seen, after its predecessor."""
-    return max(min(wall_us + offset_us, now_us), seen_us + 1, previous_us + 1)
+    """True time of an edit (PROTOCOL_MODEL rule 10): not in the future, after all it had seen, after its predecessor.
+
+    `now_us` is the source's stamp clock, which is at least every time that a device was ever told: so `seen_us` is
+    beyond it only where a device made it up. Believed, one such edit would win for ever and drag the clock along.
+    """
+    return max(min(wall_us + offset_us, now_us), min(seen_us, now_us) + 1, previous_us + 1)

@@ -26,9 +26,12 @@ from typing import Any, ClassVar
 
 
 class SynclineError(Exception):
-    """`message` says what happened to which thing; `hint` what to do next; `code` is stable across versions."""
+    """`message` says what happened to which thing; `hint` what to do next; `code` is stable across versions.
 
-    code: ClassVar[str] = "error"
+    A class has the code of its kind; an error may have a narrower one, also as `error_code`.
+    """
+
+    code: str = "error"
     retry: ClassVar[bool] = False
     exit_status: ClassVar[int] = 1
 
@@ -36,7 +39,7 @@ class SynclineError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.error_code = code or type(self).code
+        self.code = self.error_code = code or type(self).code
 
     def __str__(self) -> str:
         hint = f" {self.hint}" if self.hint else ""

@@ -3,8 +3,10 @@
 Text is a JSON string, NULL is null, a JSON number without a fraction is an integer, any other number a float.
 What JSON cannot carry exactly is a pair of a tag and a string:
 
-    ["i", "9223372036854775807"]  an integer beyond 2^53        ["f", "1.0"]  a float that looks like an integer, or infinite
-    ["b", "AP8="]                 a BLOB, base64                ["t", "/w=="] text that is not UTF-8, base64
+    ["i", "9223372036854775807"]  an integer beyond 2^53
+    ["f", "1.0"]                  a float that looks like an integer, or is infinite
+    ["b", "AP8="]                 a BLOB, base64
+    ["t", "/w=="]                 text that is not UTF-8, base64
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -20,12 +23,14 @@ from syncline.errors import ProtocolError
 
 INTEGER_EXACT_MAX = 2**53
 
+_FLOAT_TEXT = re.compile(r"-?(?:inf|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)")
+
 
 class RawText(bytes):
     """Text in a database that is not valid UTF-8: its bytes."""
 
 
-Value: TypeAlias = "None | int | float | str | bytes"
+Value: TypeAlias = "int | float | str | bytes | None"
 Row: TypeAlias = "tuple[Value, ...]"
 Key: TypeAlias = "tuple[Value, ...]"
 
@@ -35,9 +40,15 @@ def encode_value(value: Value) -> Any:
     if value is None or type(value) is str:
         return value
     if type(value) is int:
-        return value if -INTEGER_EXACT_MAX <= value <= INTEGER_EXACT_MAX else ["i", str(value)]
+        if -INTEGER_EXACT_MAX <= value <= INTEGER_EXACT_MAX:
+            return value
+        if -(2**63) <= value < 2**63:
+            return ["i", str(value)]
+        raise TypeError("not a database value: an integer beyond 64 bits")
     if type(value) is float:
-        return ["f", repr(value)] if math.isinf(value) or value == math.floor(value) else value
+        if math.isnan(value):
+            raise TypeError("not a database value: NaN")
+        return ["f", repr(value)] if value.is_integer() or math.isinf(value) else value
     if isinstance(value, RawText):
         return ["t", base64.b64encode(value).decode()]
     if isinstance(value, bytes | bytearray | memoryview):
@@ -46,7 +57,7 @@ def encode_value(value: Value) -> Any:
 
 
 def decode_value(encoded: Any) -> Value:
-    """The inverse of `encode_value`; ProtocolError for anything that it never writes."""
+    """The inverse of `encode_value`, forgiving only of a needless tag; ProtocolError for anything else."""
     if encoded is None or type(encoded) in (str, int, float):
         if type(encoded) is int and not -INTEGER_EXACT_MAX <= encoded <= INTEGER_EXACT_MAX:
             raise ProtocolError("An integer beyond 2^53 came as a plain number.", code="bad_value")
@@ -59,22 +70,31 @@ def decode_value(encoded: Any) -> Value:
 
 
 def _decode_tagged(tag: Any, text: str) -> Value:
+    """One spelling per value: what int(), float() and b64decode() also take ("1_0", " 5", stray bits) is refused."""
     try:
         if tag == "i":
             number = int(text) if len(text) <= 20 else 2**64
-            if -(2**63) <= number < 2**63:
+            if -(2**63) <= number < 2**63 and str(number) == text:
                 return number
-        elif tag == "f":
+        elif tag == "f" and _FLOAT_TEXT.fullmatch(text):
             real = float(text)
-            if not math.isnan(real):
+            if not math.isinf(real) or text in ("inf", "-inf"):
                 return real
-        elif tag == "b":
-            return base64.b64decode(text, validate=True)
-        elif tag == "t":
-            return RawText(base64.b64decode(text, validate=True))
+        elif tag in ("b", "t"):
+            data = base64.b64decode(text, validate=True)
+            if base64.b64encode(data).decode() == text:
+                return data if tag == "b" else _text_or_raw(data)
     except (ValueError, binascii.Error):
         pass
     raise ProtocolError("A tagged value does not decode.", code="bad_value")
+
+
+def _text_or_raw(data: bytes) -> str | RawText:
+    """Text that is UTF-8 after all has one form only; else two keys that the database calls equal would differ here."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return RawText(data)
 
 
 def encode_row(row: Iterable[Value]) -> str:
@@ -90,7 +110,7 @@ def decode_row(encoded: Sequence[Any]) -> Row:
 
 def same(a: Value, b: Value) -> bool:
     """Equal by canonical encoding: 1 and 1.0 differ, 'Anna' and 'anna' differ, 0.0 and -0.0 differ."""
-    return encode_value(a) == encode_value(b)
+    return bool(encode_value(a) == encode_value(b))
 
 
 key_text = encode_row
@@ -98,4 +118,8 @@ key_text = encode_row
 
 
 def key_of_text(text: str) -> Key:
-    return decode_row(json.loads(text))
+    """The inverse of `key_text`; ProtocolError for anything else."""
+    try:
+        return decode_row(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("A key is not JSON.", code="bad_value") from error

@@ -6,11 +6,12 @@ is kept. New policies plug in by `register`; uploads look them up by name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from syncline.errors import ConfigError
+from syncline.errors import ConfigError, Reject
 from syncline.model.identifiers import nearest
 from syncline.model.schema import Column
 from syncline.values import Value, same
@@ -64,10 +65,11 @@ def merge_latest(change: Change) -> Merged:
     """The stamp alone decides; `was` only says whether somebody was overwritten unseen (rule 12)."""
     if same(change.server, change.new):
         return Merged(change.server, raise_stamp=True)
-    unseen = not same(change.server, change.was) and change.server_stamp.writer != change.stamp.writer
+    own = change.server_stamp.writer == change.stamp.writer
     if change.stamp > change.server_stamp:
+        unseen = not own and not same(change.server, change.was)
         return Merged(change.new, "server" if unseen else None, raise_stamp=True)
-    return Merged(change.server, "device")
+    return Merged(change.server, None if own else "device")
 
 
 def merge_server(change: Change) -> Merged:
@@ -76,9 +78,18 @@ def merge_server(change: Change) -> Merged:
 
 
 def merge_add(change: Change) -> Merged:
-    """server + (new − was), never short-cut by equality: two devices that both count one visit make two."""
-    server, was, new = (value if isinstance(value, int | float) else 0 for value in (change.server, change.was, change.new))
-    return Merged(server + (new - was), raise_stamp=True)
+    """server + (new − was), never short-cut by equality: two devices that both count one visit make two.
+
+    Reject where no column could hold the sum: otherwise one such change would stop all that wait behind it.
+    """
+    total = _number(change.server) + (_number(change.new) - _number(change.was))
+    if math.isnan(total) or (isinstance(total, int) and not -(2**63) <= total < 2**63):
+        raise Reject("out_of_range", "The sum does not fit into 64 bits.")
+    return Merged(total, raise_stamp=True)
+
+
+def _number(value: Value) -> int | float:
+    return value if isinstance(value, int | float) else 0
 
 
 def _refuse_add(column: Column) -> str | None:

@@ -6,7 +6,6 @@ paths by which its rows reach a bucket, and the columns whose old values capture
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -15,7 +14,7 @@ from syncline.errors import ConfigError
 from syncline.model import merge
 from syncline.model.identifiers import nearest
 from syncline.model.schema import ForeignKey, Schema, Table
-from syncline.values import Key, decode_row, encode_row
+from syncline.values import Key, encode_row, key_of_text
 
 _T = TypeVar("_T")
 
@@ -174,7 +173,8 @@ def bucket_scope(bucket: str) -> str:
 
 
 def bucket_key(bucket: str) -> Key:
-    return decode_row(json.loads(bucket[len(bucket_scope(bucket)) :]))
+    """ProtocolError for what is no bucket's name."""
+    return key_of_text(bucket[len(bucket_scope(bucket)) :])
 
 
 # ---------------------------------------------------------------- resolving
@@ -202,6 +202,7 @@ def resolve(
             paths.setdefault(table, []).extend(path for path in found if path not in paths.get(table, ()))
     captured = _captured_columns(schema, scopes, paths, filter_reads)
     _check_names(config, schema, paths)
+    _check_grants(scopes, grant_reads)
     tables = {
         name: SyncedTable(
             table=schema.table(name),
@@ -218,6 +219,7 @@ def resolve(
         for scope, found in grant_reads.items()
         if scope in scopes
     }
+    _check_bucket_keys(scopes, tables)
     return Plan(schema, scopes, tables, reads, tuple(_warnings(schema, tables)))
 
 
@@ -227,6 +229,7 @@ def _resolve_scope(config: ScopeConfig, schema: Schema) -> tuple[Scope, dict[str
     for name, member in config.tables.items():
         members[schema.table(name).name] = member
     root = schema.table(config.root) if config.root else None
+    _check_scope(config, where)
     for table in (*members, *([root.name] if root else [])):
         _refuse_keyless(schema.table(table), where)
     paths: dict[str, list[Path]] = {}
@@ -241,15 +244,17 @@ def _resolve_scope(config: ScopeConfig, schema: Schema) -> tuple[Scope, dict[str
     else:
         key = tuple(root.column(column).name for column in config.key) if config.key else root.key
         paths[root.name] = [Path(config.name, root.name, ())]
+        if root.name in members and members[root.name].links:
+            raise ConfigError(
+                f'{where}: "{root.name}" is the root and has a path.', hint="Take the path away.", code="bad_path"
+            )
         for table in members:
             if table != root.name:
                 _paths_of(table, root.name, members, schema, config.name, paths, ())
     filters = {table: member.where for table, member in members.items() if member.where}
-    if root is not None and config.where:
-        filters[root.name] = config.where
-    if root is None and config.where:
+    if root is not None and config.where and filters.setdefault(root.name, config.where) != config.where:
         raise ConfigError(
-            f"{where}: where belongs to the root, and there is none.", hint="Write it at a table.", code="no_root"
+            f'{where}: "{root.name}" has two filters.', hint="Join them with AND, in one place.", code="two_filters"
         )
     writable = {table for table in paths if not config.read_only and not members.get(table, TableConfig()).read_only}
     scope = Scope(
@@ -264,6 +269,46 @@ def _resolve_scope(config: ScopeConfig, schema: Schema) -> tuple[Scope, dict[str
         own_edit_may_leave=config.own_edit_may_leave,
     )
     return scope, paths
+
+
+def _check_scope(config: ScopeConfig, where: str) -> None:
+    """What is written must be what is done: a grant or a key that nothing reads would open the scope to everybody."""
+    if not config.name or "[" in config.name:
+        raise ConfigError(f'{where}: a scope\'s name is not empty and has no "[".', code="bad_scope_name")
+    if not config.root:
+        for option in ("grant", "key", "where"):
+            if getattr(config, option) is not None:
+                hint = "Write it at a table." if option == "where" else "Add root = …"
+                raise ConfigError(f"{where}: {option} belongs to a root, and there is none.", hint=hint, code="no_root")
+    elif not config.grant:
+        raise ConfigError(
+            f"{where}: it has a root, but no grant says who holds which bucket.",
+            hint='Add grant = "SELECT … WHERE … = :sub".',
+            code="no_grant",
+        )
+
+
+def _check_grants(scopes: dict[str, Scope], grant_reads: dict[str, QueryReads]) -> None:
+    for name, scope in scopes.items():
+        reads = grant_reads.get(name)
+        if reads and reads.volatile and scope.refresh_seconds is None:
+            raise ConfigError(
+                f"[scope.{name}] grant uses {reads.volatile[0]}(), which changes by itself.",
+                hint='Say how often to ask again: refresh = "60s".',
+                code="grant_volatile",
+            )
+
+
+def _check_bucket_keys(scopes: dict[str, Scope], tables: dict[str, SyncedTable]) -> None:
+    """A bucket's name travels to the device, and the values of its key with it."""
+    for scope in scopes.values():
+        hidden = [column for column in scope.key if scope.root and column not in tables[scope.root].columns]
+        if hidden:
+            raise ConfigError(
+                f'[scope.{scope.name}] key names "{hidden[0]}", which [columns] hides from devices.',
+                hint="Buckets are named by it: show the column, or use another key.",
+                code="hidden_key",
+            )
 
 
 def _refuse_keyless(table: Table, where: str) -> None:
@@ -289,7 +334,9 @@ def _paths_of(
     if table in walked:
         circle = " -> ".join((*walked, table))
         raise ConfigError(
-            f"{where}: its path runs in a circle: {circle}.", hint="Give one of them another parent.", code="path_circle"
+            f"{where}: its path runs in a circle: {circle}.",
+            hint="Give one of them another parent.",
+            code="path_circle",
         )
     if table not in members:
         hint = f'Add "{table}" to [scope.{scope}.tables].{nearest(table, members)}'
@@ -322,10 +369,11 @@ def _step(table: Table, link: LinkConfig, schema: Schema, where: str) -> Step:
         return Step(own, other.name, tuple(other.column(column).name for column in link.on.values()))
     if link.parent:
         keys = [key for key in table.foreign_keys if key.table == other.name]
-        candidates = [Step(key.columns, other.name, key.references) for key in keys]
+        found = [Step(key.columns, other.name, key.references) for key in keys]
     else:
         keys = [key for key in other.foreign_keys if key.table == table.name]
-        candidates = [Step(key.references, other.name, key.columns) for key in keys]
+        found = [Step(key.references, other.name, key.columns) for key in keys]
+    candidates = list(dict.fromkeys(found))  # the same key may be declared twice
     if len(candidates) == 1:
         return candidates[0]
     verb = "parent" if link.parent else "referenced_by"
@@ -378,11 +426,12 @@ def _captured_columns(
                     hint="A filter must depend on the row alone.",
                     code="filter_volatile",
                 )
-            needed[table].update(reads.tables.get(table, ()))
-    return {
-        table: tuple(column for column in schema.table(table).column_names if column in columns - set(schema.table(table).key))
-        for table, columns in needed.items()
-    }
+            needed[table].update(schema.table(table).column(name).name for name in reads.tables.get(table, ()) if name)
+    return {name: _in_source_order(schema.table(name), columns) for name, columns in needed.items()}
+
+
+def _in_source_order(table: Table, columns: set[str]) -> tuple[str, ...]:
+    return tuple(name for name in table.column_names if name in columns and name not in table.key)
 
 
 def _by_table(mapping: dict[str, _T], table: str, default: _T) -> _T:
@@ -399,12 +448,14 @@ def _check_names(config: PlanConfig, schema: Schema, synced: Iterable[str]) -> N
         for table in tables:
             if schema.table(table).name not in names:
                 hint = (nearest(table, names) or " Add it to a scope, or remove the section.").strip()
-                raise ConfigError(f'[{section}] names "{table}", which no scope holds.', hint=hint, code="table_not_synced")
+                message = f'[{section}] names "{table}", which no scope holds.'
+                raise ConfigError(message, hint=hint, code="table_not_synced")
 
 
 def _visible_columns(config: PlanConfig, table: Table) -> tuple[str, ...]:
-    hide = {table.column(column).name for column in _by_table(config.hide, table.name, ())}
-    keep = {table.column(column).name for column in _by_table(config.keep, table.name, ())}
+    none: tuple[str, ...] = ()
+    hide = {table.column(column).name for column in _by_table(config.hide, table.name, none)}
+    keep = {table.column(column).name for column in _by_table(config.keep, table.name, table.column_names)}
     hidden_key = [column for column in table.key if column in hide]
     if hidden_key:
         raise ConfigError(
@@ -412,9 +463,7 @@ def _visible_columns(config: PlanConfig, table: Table) -> tuple[str, ...]:
             hint="A key cannot be hidden.",
             code="hidden_key",
         )
-    return tuple(
-        name for name in table.column_names if name not in hide and (not keep or name in keep or name in table.key)
-    )
+    return tuple(name for name in table.column_names if name not in hide and (name in keep or name in table.key))
 
 
 def _policies(config: PlanConfig, table: Table) -> dict[str, str]:
@@ -422,10 +471,12 @@ def _policies(config: PlanConfig, table: Table) -> dict[str, str]:
     for name, policy in _by_table(config.merge, table.name, {}).items():
         column = table.column(name)
         if column.name in table.key:
-            raise ConfigError(f'[merge.{table.name}] "{name}" is part of the key.', hint="Keys are not merged.", code="merge_key")
+            message = f'[merge.{table.name}] "{name}" is part of the key.'
+            raise ConfigError(message, hint="Keys are not merged.", code="merge_key")
         refused = merge.policy(policy).refuses(column)
         if refused:
-            raise ConfigError(f"[merge.{table.name}] {refused}", hint="Choose another policy.", code="policy_does_not_fit")
+            message = f"[merge.{table.name}] {refused}"
+            raise ConfigError(message, hint="Choose another policy.", code="policy_does_not_fit")
         found[column.name] = policy
     return found
 

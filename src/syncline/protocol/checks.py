@@ -21,7 +21,9 @@ def text(message: dict[str, Any], field: str, length_max: int = limits.IDENTIFIE
     return value
 
 
-def optional_text(message: dict[str, Any], field: str, length_max: int = limits.IDENTIFIER_CHARACTERS_MAX) -> str | None:
+def optional_text(
+    message: dict[str, Any], field: str, length_max: int = limits.IDENTIFIER_CHARACTERS_MAX
+) -> str | None:
     return None if message.get(field) is None else text(message, field, length_max)
 
 
@@ -34,6 +36,11 @@ def integer(message: dict[str, Any], field: str, minimum: int = 0, maximum: int 
 
 def optional_integer(message: dict[str, Any], field: str, minimum: int = 0, maximum: int = 2**53) -> int | None:
     return None if message.get(field) is None else integer(message, field, minimum, maximum)
+
+
+def wall(message: dict[str, Any], field: str) -> int:
+    """A device's raw clock, or how far it is off (µs). A clock that shows the year 9999 must not keep work back."""
+    return integer(message, field, minimum=-(2**62), maximum=2**62)
 
 
 def boolean(message: dict[str, Any], field: str) -> bool:

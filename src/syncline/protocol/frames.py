@@ -8,9 +8,10 @@ one binary message. A packed frame may be sent to any number of subscribers.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from syncline import limits
@@ -26,20 +27,24 @@ PACKINGS = {"plain": PLAIN, "gzip": GZIP, **({"zstd": ZSTD} if zstandard else {}
 """Names, as `hello` negotiates them, of the packings that this installation can read and write."""
 
 _LENGTH = struct.Struct(">I")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def dump(frame: dict[str, Any]) -> bytes:
     return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def dump_rows(table: str, layout: int, buckets: list[str], of: list[int] | None, rows: list[str]) -> bytes:
+def dump_rows(
+    table: str, layout: int, buckets: Sequence[str], of: Sequence[int | Sequence[int]] | None, rows: Sequence[str]
+) -> bytes:
     """A `rows` frame from rows that are JSON text already: images are spliced, not decoded and encoded again."""
-    head = json.dumps({"t": "rows", "table": table, "layout": layout, "buckets": buckets}, ensure_ascii=False)
-    members = "" if of is None else f',"of":{json.dumps(of, separators=(",", ":"))}'
-    return f'{head[:-1]}{members},"rows":[{",".join(rows)}]}}'.encode()
+    head: dict[str, Any] = {"t": "rows", "table": table, "layout": layout, "buckets": buckets}
+    if of is not None:
+        head["of"] = of
+    return dump(head)[:-1] + f',"rows":[{",".join(rows)}]}}'.encode()
 
 
-def choose_packing(offered: list[str]) -> int:
+def choose_packing(offered: Collection[str]) -> int:
     """The best packing that the peer offers and this side has."""
     for name in ("zstd", "gzip"):
         if name in offered and name in PACKINGS:
@@ -53,9 +58,9 @@ def pack(frame: bytes, packing: int) -> bytes:
         raise LimitError(f"A frame of {len(frame)} bytes is above the limit of {limits.FRAME_BYTES_MAX}.")
     if packing == PLAIN or len(frame) < limits.FRAME_COMPRESS_BYTES_MIN:
         return b"\0" + frame
-    if packing == ZSTD:
-        return b"\2" + zstandard.ZstdCompressor(level=3).compress(frame)
-    return b"\1" + zlib.compress(frame, 5)
+    body = zstandard.ZstdCompressor(level=3).compress(frame) if packing == ZSTD else zlib.compress(frame, 5)
+    # What does not compress grows, and a frame at the limit would be refused by its reader.
+    return bytes([packing]) + body if len(body) < len(frame) else b"\0" + frame
 
 
 def unpack(packed: bytes, bytes_max: int = limits.FRAME_BYTES_MAX) -> bytes:
@@ -82,31 +87,33 @@ def _inflate_gzip(body: bytes, bytes_max: int) -> bytes:
         raise ProtocolError("A compressed frame is damaged.", code="bad_frame") from error
     if len(plain) > bytes_max:
         raise LimitError(f"A compressed frame inflates above the limit of {bytes_max} bytes.")
-    if not inflater.eof:
-        raise ProtocolError("A compressed frame is cut short.", code="bad_frame")
+    if not inflater.eof or inflater.unused_data:
+        raise ProtocolError("A compressed frame is cut short, or something follows it.", code="bad_frame")
     return plain
 
 
 def _inflate_zstd(body: bytes, bytes_max: int) -> bytes:
+    """A zstd frame must say how large it is: that is how a bomb is refused by its header, and a torn one noticed."""
     try:
         parameters = zstandard.get_frame_parameters(body)
+        if not 0 < parameters.content_size < zstandard.CONTENTSIZE_UNKNOWN:
+            raise ProtocolError("A compressed frame does not say how large it is.", code="bad_frame")
+        if parameters.content_size > bytes_max:
+            raise LimitError(f"A compressed frame inflates above the limit of {bytes_max} bytes.")
         if parameters.window_size > max(bytes_max * 2, 1 << 20):
             raise LimitError("A compressed frame asks for more memory than the limit allows.")
-        plain = bytearray()
-        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body) as reader:
-            while chunk := reader.read(1 << 16):
-                plain += chunk
-                if len(plain) > bytes_max:
-                    raise LimitError(f"A compressed frame inflates above the limit of {bytes_max} bytes.")
+        plain = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ProtocolError("A compressed frame is damaged.", code="bad_frame") from error
-    return bytes(plain)
+    return plain
 
 
 def load(frame: bytes, depth_max: int = limits.JSON_DEPTH_MAX) -> dict[str, Any]:
     """A JSON object, or ProtocolError."""
     try:
-        value = json.loads(frame, parse_constant=_refuse_constant)
+        value = json.loads(frame.decode(), parse_constant=_refuse_constant)
+        if _SURROGATE_ESCAPE.search(frame):  # half a pair is no text: no database and no answer could carry it
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ProtocolError("A message is not JSON.", code="bad_json") from error
     if type(value) is not dict:
@@ -148,7 +155,11 @@ class FrameReader:
         self._bytes_max = bytes_max
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that are complete now. `data` is kept even if the caller does not look at them yet."""
         self._buffer += data
+        return self._complete()
+
+    def _complete(self) -> Iterator[bytes]:
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             if length > self._bytes_max + 1:

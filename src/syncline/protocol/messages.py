@@ -55,7 +55,7 @@ class Hello:
             engine=checks.text(message, "engine"),
             sqlite=checks.text(message, "sqlite"),
             packings=tuple(checks.texts(message, "packings", 10)),
-            clock_us=checks.integer(message, "clock", minimum=-(2**53)),
+            clock_us=checks.wall(message, "clock"),
             program=checks.optional_text(message, "program"),
             schema_version=checks.optional_integer(message, "schema_version"),
             included=checks.integer(message, "included"),
@@ -139,7 +139,8 @@ class Mutation:
     """One row's change on a device.
 
     `changes` maps column -> (new, was): the changed columns of an update, all columns of an insert (`was` None), and
-    for a delete all columns of the old row (`new` None). `insert` is the number of the own insert it stands on, or 0.
+    for a delete all columns of the old row (`new` None). `insert` is the number of the own insert it stands on, or 0;
+    `included` the device's last mutation in the cut that it had applied when it made this one.
     """
 
     number: int
@@ -152,6 +153,7 @@ class Mutation:
     seen_us: int
     base: int
     insert: int = 0
+    included: int = 0
 
     def dump(self) -> dict[str, Any]:
         columns = list(self.changes)
@@ -168,6 +170,7 @@ class Mutation:
             "seen": self.seen_us,
             "base": self.base,
             "insert": self.insert,
+            "included": self.included,
         }
 
     @classmethod
@@ -184,25 +187,40 @@ class Mutation:
         changes = {
             column: (_value(after), _value(before)) for column, after, before in zip(columns, new, was, strict=True)
         }
+        key = checks.items(message, "key", 64)
+        if not key:
+            raise checks.bad("key", "is empty")
+        if operation == "I" and any(before is not None for before in was):
+            raise checks.bad("was", "says what a row was that is inserted")
+        if operation == "D" and any(after is not None for after in new):
+            raise checks.bad("new", "says what a row becomes that is deleted")
         return cls(
             number=checks.integer(message, "n", minimum=1),
             id=_mutation_id(message),
             table=checks.text(message, "table"),
             operation=operation,  # type: ignore[arg-type]
-            key=decode_row(checks.items(message, "key", 64)),
+            key=decode_row(key),
             changes=changes,
-            wall_us=checks.integer(message, "wall", minimum=-(2**62), maximum=2**62),
+            wall_us=checks.wall(message, "wall"),
             seen_us=checks.integer(message, "seen"),
             base=checks.integer(message, "base"),
             insert=checks.integer(message, "insert"),
+            included=checks.integer(message, "included"),
         )
 
 
 def _value(encoded: Any) -> Value:
     value = decode_value(encoded)
-    if isinstance(value, str | bytes) and len(value) > limits.VALUE_BYTES_MAX:
+    if isinstance(value, str | bytes) and _is_longer(value, limits.VALUE_BYTES_MAX):
         raise LimitError(f"A value is above the limit of {limits.VALUE_BYTES_MAX} bytes.")
     return value
+
+
+def _is_longer(value: str | bytes, bytes_max: int) -> bool:
+    """In bytes; text is encoded only where its characters leave it open."""
+    if isinstance(value, bytes) or len(value) > bytes_max:
+        return len(value) > bytes_max
+    return len(value) * 4 > bytes_max and len(value.encode()) > bytes_max
 
 
 def _mutation_id(message: dict[str, Any]) -> bytes:
@@ -251,17 +269,22 @@ class Upload:
     @classmethod
     def load(cls, message: dict[str, Any]) -> Upload:
         groups = []
+        unmarked = 0
         for item in checks.items(message, "groups", limits.UPLOAD_MUTATIONS_MAX):
             if type(item) is not dict:
                 raise checks.bad("groups", "holds something that is not an object")
             mutations = checks.items(item, "mutations", limits.MARKED_GROUP_MUTATIONS_MAX)
             if not mutations:
                 raise checks.bad("mutations", "is empty")
-            groups.append(Group(checks.boolean(item, "marked"), tuple(Mutation.load(each) for each in mutations)))
+            marked = checks.boolean(item, "marked")
+            unmarked += 0 if marked else len(mutations)
+            if unmarked > limits.UPLOAD_MUTATIONS_MAX:
+                raise LimitError(f"An upload holds more than {limits.UPLOAD_MUTATIONS_MAX} mutations.")
+            groups.append(Group(marked, tuple(Mutation.load(each) for each in mutations)))
         return cls(
             device=checks.text(message, "device"),
-            clock_us=checks.integer(message, "clock", minimum=-(2**53)),
-            offset_us=checks.optional_integer(message, "offset", minimum=-(2**53)),
+            clock_us=checks.wall(message, "clock"),
+            offset_us=None if message.get("offset") is None else checks.wall(message, "offset"),
             groups=tuple(groups),
             floor=checks.integer(message, "floor"),
         )

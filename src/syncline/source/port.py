@@ -5,8 +5,8 @@ An implementation owns all SQL. What it must do is written down as tests: `syncl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from syncline.model.merge import Stamp
@@ -55,18 +55,19 @@ class BucketRows:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What the feed says of one (bucket, table): rows put, and keys removed."""
+    """What the feed says of one (bucket, table): `rows` put, with their `keys`, and the keys `removed`."""
 
     table: str
     layout: int
     bucket: str
+    keys: tuple[str, ...]
     rows: tuple[str, ...]
     removed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRecord:
-    """What became of a mutation. `state`: None (not said) or ("",) absent or (image,) of the row at the cut."""
+    """What became of a mutation. With `has_state`, `state` is the row's image at the cut, or None: absent for the user."""
 
     number: int
     kind: str
@@ -127,10 +128,11 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcome:
-    """One mutation's outcome as it is stored, with what the office's records need."""
+    """One mutation's outcome as it is stored, with what the office's records need. `kind`: applied, merged, rejected,
+    duplicate; `code` says more of a merged one: gone, reborn."""
 
     number: int
-    id: bytes
+    id: bytes | None
     kind: str
     code: str
     reason: str
@@ -164,8 +166,13 @@ class SourceRefusedError(Exception):
         self.reason = reason
 
 
-class CommitRefusedError(Exception):
-    """A constraint that is checked at COMMIT failed: run the groups again, each in a transaction of its own."""
+class TransactionLostError(Exception):
+    """The database gave the whole transaction up for the data's fault, at COMMIT or in a trigger: start again from its
+    first group, each group in a transaction of its own; one that fails alone is refused with `refusal`."""
+
+    def __init__(self, refusal: SourceRefusedError) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
 
 
 class WriteTransaction(Protocol):
@@ -177,9 +184,11 @@ class WriteTransaction(Protocol):
         """Of these mutation ids those ever stored, with the device that sent them."""
         ...
 
-    async def rejected_numbers(self, device: str, numbers: Iterable[int]) -> dict[int, str]:
-        """Of these numbers of the device those that were rejected, with their reasons."""
+    async def rejected_insert(self, device: str, table: str, key: Key, above: int) -> int | None:
+        """The number of the device's last insert of this key, of those numbered above `above`, if it was rejected."""
         ...
+
+    async def id_of_number(self, device: str, number: int) -> bytes | None: ...
 
     async def granted(self, claims: Claims) -> frozenset[str]: ...
 
@@ -187,8 +196,8 @@ class WriteTransaction(Protocol):
         """The row and, in the same statement, its stamps with waiting changes folded over them (rule 12)."""
         ...
 
-    async def write_row(self, table: str, key: Key, operation: str, values: Mapping[str, Value], stamp: Stamp) -> None:
-        """Insert, update or delete; SourceRefusedError for the data's fault."""
+    async def write_row(self, table: str, key: Key, operation: str, values: Mapping[str, Value], stamp: Stamp) -> bool:
+        """Insert, update or delete; SourceRefusedError for the data's fault. False if nothing was changed."""
         ...
 
     async def buckets_of(self, table: str, key: Key) -> frozenset[str]:
@@ -253,7 +262,6 @@ class RecordFilter:
     user: str | None = None
     device: str | None = None
     limit: int = 1000
-    extra: dict[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -311,8 +319,17 @@ class Source(Protocol):
     async def granted(self, claims: Claims) -> frozenset[str]: ...
 
     async def read_cut(
-        self, device: str, claims: Claims, cursor: tuple[str, int] | None, included: int, snapshot: Snapshot | None
-    ) -> Cut: ...
+        self,
+        device: str,
+        claims: Claims,
+        held: frozenset[str],
+        cursor: tuple[str, int] | None,
+        included: int,
+        snapshot: Snapshot | None,
+    ) -> Cut:
+        """Head, grants, the entries of held buckets after the cursor and of the snapshot's buckets after the snapshot,
+        outcomes: all of one snapshot. Not `valid` if the source does not know the cursor."""
+        ...
 
     async def read_snapshot(self, buckets: frozenset[str]) -> Snapshot: ...
 
@@ -329,6 +346,8 @@ class Source(Protocol):
         self, device: str | None, nonce: str | None, user: str, included: int, details: Mapping[str, str]
     ) -> Registration: ...
 
+    async def find_device(self, device: str) -> DeviceRow | None: ...
+
     # the office's view
     async def devices(self) -> list[dict[str, Any]]: ...
 
@@ -338,5 +357,3 @@ class Source(Protocol):
 
     async def describe_scopes(self, plan: Plan) -> list[ScopeReport]: ...
 
-
-Rows = AsyncIterator[BucketRows]

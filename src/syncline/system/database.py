@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote as quote_url
@@ -72,3 +73,16 @@ def execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any])
     if raw:
         sql = _TOKENS.sub(lambda found: f"CAST({found[0]} AS TEXT)" if found[1] in raw else found[0], sql)
     return connection.execute(sql, parameters)
+
+
+@contextmanager
+def immediate(connection: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction. It never starts as a read: turning one into a write fails at once when somebody wrote."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

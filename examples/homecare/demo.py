@@ -1,0 +1,157 @@
+"""The demonstration itself: company, server, office and nurses, put together and taken down again."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from types import TracebackType
+
+from examples.homecare.board import Board, Row
+from examples.homecare.company import Size, nurse_id
+from examples.homecare.configuration import CONFIG, SOURCE, prepare_folder
+from examples.homecare.device import Owner
+from examples.homecare.nurse import Nurse
+from examples.homecare.office import Office
+from examples.homecare.server import Server, make_token, run_command
+
+LOOK_SECONDS = 0.15
+
+
+class DemoError(Exception):
+    """The day cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for. `pace` 2 is twice as fast."""
+
+    folder: Path = Path("demo-data")
+    size: Size = field(default_factory=Size)
+    devices: int = 5
+    pace: float = 1.0
+    port: int = 0
+    once: bool = False
+    keep: bool = False
+
+
+class Demo:
+    """Everything that runs, from entering to leaving the block; the nurses stop before the server does."""
+
+    def __init__(self, options: Options, board: Board) -> None:
+        self.options, self.board = options, board
+        self.random = Random(f"{options.size.seed}:day")
+        self.source = options.folder / SOURCE
+        self.nurses: list[Nurse] = []
+        self._stack = ExitStack()
+        self._looked_at = 0.0
+
+    def __enter__(self) -> Demo:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        folder, size = self.options.folder, self.options.size
+        count = f"{size.nurses} nurses, {size.patients:,} patients, {size.visits:,} visits"
+        self.board.tell("demo", f"makes a company: {count}")
+        prepare_folder(folder, size, keep=self.options.keep)
+        self.board.tell("demo", "provisions it: `syncline provision`")
+        run_command(folder, "provision", "--config", CONFIG)
+        self.server = self._stack.enter_context(Server(folder, ("--port", str(self.options.port))))
+        self.board.tell("server", f"listening on {self.server.url}", "bold")
+        self.office = Office(self.source, Random(f"{size.seed}:office"))
+        self._stack.callback(self.office.close)
+        with closing(sqlite3.connect(self.source)) as db:
+            people = db.execute(
+                "SELECT id, name, language FROM nurses ORDER BY id LIMIT ?", (self.options.devices,)
+            ).fetchall()
+        for person in people:
+            self.nurses.append(self._employ(Owner(*person)))
+
+    def _employ(self, owner: Owner) -> Nurse:
+        folder, random = self.options.folder, Random(f"{self.options.size.seed}:{owner.key}")
+        token = make_token(folder, owner.key)
+        nurse = Nurse(owner, folder / f"{owner.key}.db", self.server.url, token, self.board.tell, random)
+        self._stack.callback(nurse.switch_off)
+        return nurse
+
+    # ------------------------------------------------------------ time
+    def look(self) -> None:
+        """Notice what happened everywhere and show it."""
+        if self.server.exit_status is not None:
+            raise DemoError(
+                f"The server ended by itself ({self.server.exit_status}): see {self.options.folder}/server.log."
+            )
+        for nurse in self.nurses:
+            nurse.look()
+        self.board.show([row_of(nurse) for nurse in self.nurses])
+        self._looked_at = time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Let the day go on for a while, `pace` times as fast."""
+        end = time.monotonic() + seconds / self.options.pace
+        while True:
+            self.look()
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(LOOK_SECONDS, left))
+
+    def wait_until(self, reached: Callable[[], bool], seconds: float, what: str) -> bool:
+        """Watch until it is so; False, and a line that says so, when it is not after `seconds`."""
+        end = time.monotonic() + seconds
+        while not reached():
+            if time.monotonic() > end:
+                self.board.tell("demo", f"gave up waiting after {seconds:.0f} s: {what}", "bold red")
+                return False
+            self.look()
+            time.sleep(LOOK_SECONDS / 3)
+        self.look()
+        return True
+
+    def colleague_of(self, nurse: Nurse) -> str:
+        """Who takes over a patient: another of the simulated ones if there is one, else anybody of the company."""
+        others = [other.key for other in self.nurses if other is not nurse]
+        if not others:
+            others = [nurse_id(number) for number in (2, 1) if nurse_id(number) != nurse.key]
+        return self.random.choice(others)
+
+
+def row_of(nurse: Nurse) -> Row:
+    status = nurse.replica.status if nurse.is_on else None
+    return Row(
+        key=nurse.key,
+        name=nurse.name,
+        has_signal=nurse.has_signal,
+        state=nurse.state,
+        patients=nurse.patient_count,
+        pending=status.pending if status else 0,
+        refused=status.rejected if status else 0,
+        last_sync=local_time(status.last_synced_at if status else None),
+        latest=nurse.latest,
+    )
+
+
+def local_time(moment: object) -> str:
+    """The time of day where we are, whatever form the moment has."""
+    if moment is None:
+        return "never"
+    if isinstance(moment, int | float):
+        moment = datetime.fromtimestamp(moment)
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return moment.astimezone().strftime("%H:%M:%S") if isinstance(moment, datetime) else str(moment)

@@ -1,0 +1,123 @@
+"""The end of a day: one line per nurse, and whether everything is as it should be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from examples.homecare.configuration import CONFIG
+from examples.homecare.demo import Demo
+from examples.homecare.nurse import Nurse
+from examples.homecare.proof import (
+    DIFFERENCES_SHOWN,
+    Comparison,
+    compare_rows,
+    find_missing_notes,
+    search_bytes,
+)
+from examples.homecare.server import run_command
+
+CONVERGENCE_SECONDS_MAX = 25.0
+NARROW_COLUMNS = 130
+HEADINGS = (
+    "rows on\ndevice",
+    "rows in\nscope",
+    "all\nequal",
+    "changes\nmade",
+    "still\npending",
+    "con-\nflicts",
+    "re-\nfused",
+    "patients\nlost",
+    "and\ngained",
+    "ssn in\nthe bytes",
+    "lost ones\nin there",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One nurse's day. `problems` is empty when it is proved."""
+
+    nurse: Nurse
+    comparison: Comparison
+    pending: int
+    conflicts: int
+    problems: tuple[str, ...]
+
+
+def close_the_day(demo: Demo) -> list[Line]:
+    """Wait until all are in step, then compare, count and search."""
+    demo.board.heading("the proof: every device against the same SELECT on the clinic's database")
+    demo.wait_until(lambda: _is_converged(demo), CONVERGENCE_SECONDS_MAX, "devices in step with the clinic")
+    refused = _refused_keys(demo)
+    return [_examine(demo, nurse, refused) for nurse in demo.nurses]
+
+
+def _is_converged(demo: Demo) -> bool:
+    return all(nurse.is_quiet and compare_rows(demo.source, nurse.file, nurse.key).is_equal for nurse in demo.nurses)
+
+
+def _refused_keys(demo: Demo) -> set[str]:
+    """The office's own list of refusals; it keeps also those of patients whom the device had to forget."""
+    listed = json.loads(run_command(demo.options.folder, "rejections", "--json", "--config", CONFIG))
+    return {str(value) for rejection in listed for value in rejection["key"].values()}
+
+
+def _examine(demo: Demo, nurse: Nurse, refused: set[str]) -> Line:
+    comparison = compare_rows(demo.source, nurse.file, nurse.key)
+    search_bytes(demo.source, nurse.file, nurse.key, comparison)
+    status = nurse.replica.status
+    problems = list(comparison.differences)
+    lost_notes = find_missing_notes(demo.source, nurse.notes_written) - refused
+    if status.pending:
+        problems.append(f"{status.pending} changes wait in the outbox, the device is {nurse.state}")
+    if lost_notes:
+        problems.append(f"{len(lost_notes)} notes are neither in the clinic nor refused, one is {min(lost_notes)}")
+    if comparison.secrets:
+        problems.append(f"{comparison.secrets} hidden social security numbers are in the file")
+    if comparison.leftovers:
+        problems.append(f"{comparison.leftovers} patients who went to a colleague can still be read in the file")
+    return Line(nurse, comparison, status.pending, nurse.conflict_count, tuple(problems))
+
+
+def print_summary(console: Console, lines: list[Line], seconds: float) -> bool:
+    """The table, then what is wrong; True when nothing is."""
+    table = Table(title="One working day", title_style="bold", caption=f"{seconds:.0f} seconds")
+    table.add_column("nurse", no_wrap=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for line in lines:
+        name = line.nurse.key if console.width < NARROW_COLUMNS else f"{line.nurse.key} {line.nurse.name}"
+        table.add_row(name, *_cells(line))
+    console.print(table)
+    for line in lines:
+        for problem in line.problems[:DIFFERENCES_SHOWN]:
+            console.print(f"{line.nurse.key}: {problem}", style="bold red", markup=False, highlight=False)
+        if len(line.problems) > DIFFERENCES_SHOWN:
+            console.print(f"{line.nurse.key}: and {len(line.problems) - DIFFERENCES_SHOWN} more", style="red")
+    proved = not any(line.problems for line in lines)
+    if proved:
+        console.print("Every device holds exactly its scope, every outbox is empty, nothing hidden left the clinic.")
+    else:
+        console.print("The devices and the clinic differ.", style="bold red")
+    return proved
+
+
+def _cells(line: Line) -> list[str]:
+    tally, comparison = line.nurse.tally, line.comparison
+    return [
+        f"{comparison.device_rows:,}",
+        f"{comparison.source_rows:,}",
+        "[green]yes[/]" if comparison.is_equal else "[bold red]no[/]",
+        str(tally.written),
+        str(line.pending),
+        str(line.conflicts),
+        str(tally.refused),
+        str(tally.lost),
+        str(tally.gained),
+        f"[bold red]{comparison.secrets}[/]" if comparison.secrets else "[green]no[/]",
+        f"[bold red]{comparison.leftovers}[/]" if comparison.leftovers else "[green]no[/]",
+    ]

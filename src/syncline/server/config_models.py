@@ -1,0 +1,152 @@
+"""The shape of `syncline.toml`: what pydantic checks before anything is made of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from syncline import limits
+from syncline.server.config_options import AUTH_LEEWAY_SECONDS_DEFAULT
+from syncline.server.config_values import duration_seconds
+
+RETENTION_DAYS_MAX = 3650
+AUTH_LEEWAY_SECONDS_MAX = 600.0
+
+SCOPE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def refusal(message: str, hint: str = "", code: str = "config") -> PydanticCustomError:
+    """An error of our own inside a validator: it keeps its hint and code on the way out."""
+    return PydanticCustomError("syncline", "{message}", {"message": message, "hint": hint, "code": code})
+
+
+def _tables_as_dict(value: Any) -> Any:
+    """`["a", "b"]` -> `{"a": [{}], "b": [{}]}`, and one path -> a list of one."""
+    if isinstance(value, list):
+        wrong = [name for name in value if not isinstance(name, str)]
+        if wrong:
+            raise refusal(
+                "A list of tables holds names.", 'Write tables = ["medications"], or a table with one line each.'
+            )
+        return {name: [{}] for name in value}
+    if isinstance(value, dict):
+        return {table: [paths] if isinstance(paths, dict) else paths for table, paths in value.items()}
+    raise refusal(
+        "tables must be a list of names or a table.",
+        'Write tables = ["medications"], or [scope.NAME.tables] with a line each.',
+    )
+
+
+def _key_as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_seconds(value: Any) -> Any:
+    seconds = duration_seconds(value) if isinstance(value, str) else None
+    if seconds is None or seconds < 1:
+        raise refusal(
+            f"refresh must be a time of at least one second, not {value!r}.", 'For example refresh = "60s" or "5m".'
+        )
+    return seconds
+
+
+Name = Annotated[str, Field(min_length=1, max_length=limits.IDENTIFIER_CHARACTERS_MAX)]
+Sql = Annotated[str, Field(min_length=1)]
+
+
+class SectionModel(BaseModel):
+    """Unknown keys are errors, and nothing is turned into another type silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SourceSection(SectionModel):
+    url: Name
+    journal: Literal["wal", "keep"] = "wal"
+
+
+class AuthSection(SectionModel):
+    secret: str | None = None
+    user_claim: Name = "sub"
+    leeway_seconds: float = Field(default=AUTH_LEEWAY_SECONDS_DEFAULT, ge=0, le=AUTH_LEEWAY_SECONDS_MAX)
+
+
+class RetentionSection(SectionModel):
+    days: int = Field(default=limits.RETENTION_DAYS_DEFAULT, ge=1, le=RETENTION_DAYS_MAX)
+
+
+class PathEntry(SectionModel):
+    """One way of a table to its scope; `where` and `read_only` hold for the table, however it is reached."""
+
+    parent: Name | None = None
+    referenced_by: Name | None = None
+    on: Annotated[dict[Name, Name], Field(min_length=1)] | None = None
+    where: Sql | None = None
+    read_only: bool | None = None
+
+
+class ScopeSection(SectionModel):
+    root: Name | None = None
+    grant: Sql | None = None
+    key: Annotated[list[Name], BeforeValidator(_key_as_list), Field(min_length=1)] | None = None
+    where: Sql | None = None
+    refresh: Annotated[float, BeforeValidator(_as_seconds)] | None = None
+    read_only: bool = False
+    own_edit_may_leave: bool = False
+    tables: Annotated[dict[Name, Annotated[list[PathEntry], Field(min_length=1)]], BeforeValidator(_tables_as_dict)] = (
+        Field(default_factory=dict)
+    )
+
+
+class ColumnsEntry(SectionModel):
+    """`keep = []` keeps the key alone."""
+
+    hide: list[Name] | None = None
+    keep: list[Name] | None = None
+
+
+class TableSection(SectionModel):
+    keys: Literal["unique", "natural"] = "unique"
+    delete: Literal["delete_wins"] = "delete_wins"
+
+
+class Configuration(SectionModel):
+    """The whole file."""
+
+    source: SourceSection
+    auth: AuthSection = AuthSection()
+    retention: RetentionSection = RetentionSection()
+    scope: dict[str, ScopeSection] = Field(default_factory=dict)
+    columns: dict[Name, ColumnsEntry] = Field(default_factory=dict)
+    table: dict[Name, TableSection] = Field(default_factory=dict)
+    merge: dict[Name, dict[Name, Name]] = Field(default_factory=dict)
+
+
+SECTIONS: dict[tuple[str, ...], type[SectionModel]] = {
+    (): Configuration,
+    ("source",): SourceSection,
+    ("auth",): AuthSection,
+    ("retention",): RetentionSection,
+    ("scope", "*"): ScopeSection,
+    ("scope", "*", "tables", "*", "*"): PathEntry,
+    ("columns", "*"): ColumnsEntry,
+    ("table", "*"): TableSection,
+}
+"""Which model stands at which place; `*` is any name or index."""
+
+NOT_YET: dict[tuple[str, ...], str] = {
+    ("forward",): "Forwarding to an HTTP API",
+    ("hooks",): "Hooks",
+    ("auth", "jwks_url"): "Identity providers (jwks_url, issuer, audience)",
+    ("auth", "issuer"): "Identity providers (jwks_url, issuer, audience)",
+    ("auth", "audience"): "Identity providers (jwks_url, issuer, audience)",
+    ("columns", "*", "as_real"): "Reading numeric columns as REAL",
+    ("columns", "*", "scaled"): "Reading numeric columns as scaled integers",
+    ("table", "*", "write"): "Rules on writing",
+}
+"""What the design has and this version has not: refused by name, never ignored."""
+
+VALUES_NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {("table", "*", "delete"): ("edit_wins", "latest")}

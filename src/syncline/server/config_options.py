@@ -1,0 +1,83 @@
+"""The options that may also come from the environment: one table for the file, the environment and the docs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from syncline import limits
+
+Section: TypeAlias = "tuple[str, str]"
+
+AUTH_LEEWAY_SECONDS_DEFAULT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option. `default` None: there is none; `kind` is the Python type of its value."""
+
+    section: str
+    key: str
+    kind: type[str] | type[int] | type[float]
+    default: str | int | float | None
+    help: str
+
+    @property
+    def place(self) -> Section:
+        return (self.section, self.key)
+
+    @property
+    def environment(self) -> str:
+        """The variable that overrides the file: `SYNCLINE_SOURCE_URL` for `[source] url`."""
+        return f"SYNCLINE_{self.section}_{self.key}".upper()
+
+    @property
+    def default_text(self) -> str:
+        return "" if self.default is None else str(self.default)
+
+    def read(self, text: str) -> str | int | float:
+        """The value in a variable's text; text that is no number stays text, for the validation to refuse by name."""
+        if self.kind is str:
+            return text
+        try:
+            return self.kind(text)
+        except ValueError:
+            return text
+
+
+OPTIONS = (
+    Option("source", "url", str, None, 'the database, for example "sqlite:///clinic.db"'),
+    Option("source", "journal", str, "wal", '"wal": provision switches an SQLite file to WAL; "keep": leaves it'),
+    Option("auth", "secret", str, None, "what tokens are signed with (HS256): at least 32 bytes"),
+    Option("auth", "user_claim", str, "sub", "the claim of a token that names the user"),
+    Option(
+        "auth", "leeway_seconds", float, AUTH_LEEWAY_SECONDS_DEFAULT, "how far clocks may differ when a token expires"
+    ),
+    Option("retention", "days", int, limits.RETENTION_DAYS_DEFAULT, "a device away for longer downloads its rows anew"),
+)
+
+
+def apply_environment(
+    raw: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[Section, str]]:
+    """A copy of the parsed file with the variables put over it, and which places they took. Empty ones count not."""
+    merged = copy.deepcopy(dict(raw))
+    overridden: dict[Section, str] = {}
+    for option in OPTIONS:
+        text = environment.get(option.environment)
+        section = merged.setdefault(option.section, {}) if text else None
+        if text and isinstance(section, dict):
+            section[option.key] = option.read(text)
+            overridden[option.place] = option.environment
+    return merged, overridden
+
+
+def environment_table() -> str:
+    """The table of docs/cli.md, in Markdown."""
+    lines = ["| variable | overrides | default | what it is |", "|---|---|---|---|"]
+    for option in OPTIONS:
+        default = f"`{option.default_text}`" if option.default is not None else "none"
+        lines.append(f"| `{option.environment}` | `[{option.section}] {option.key}` | {default} | {option.help} |")
+    return "\n".join(lines)

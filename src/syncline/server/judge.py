@@ -1,0 +1,214 @@
+"""What becomes of one mutation: authorised before and after, merged column by column, written, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from syncline.errors import Reject
+from syncline.model import merge
+from syncline.model.merge import Change, Stamp
+from syncline.model.scopes import Plan, SyncedTable, bucket_scope
+from syncline.protocol.messages import Mutation
+from syncline.source.port import Claims, ConflictRecord, DeviceRow, RowRead, WriteTransaction
+from syncline.values import Key, Value, same
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`kind`: applied, merged, rejected or duplicate; `code` tells gone and reborn among the merged."""
+
+    kind: str
+    code: str = ""
+    reason: str = ""
+    conflicts: tuple[ConflictRecord, ...] = ()
+
+
+class Judge:
+    """Judges mutations inside one write transaction."""
+
+    def __init__(self, tx: WriteTransaction, plan: Plan, claims: Claims, device: DeviceRow, horizon_us: int) -> None:
+        self._tx = tx
+        self._plan = plan
+        self._claims = claims
+        self._device = device
+        self._horizon = Stamp(horizon_us)
+        self._granted: frozenset[str] | None = None
+        self._grant_tables = frozenset(table for tables in plan.grant_reads.values() for table in tables)
+
+    def forget_grants(self) -> None:
+        """What they read may have changed, or been rolled back."""
+        self._granted = None
+
+    async def judge(self, mutation: Mutation, stamp: Stamp) -> Verdict:
+        """Reject or SourceRefusedError where it is refused; the caller rolls back."""
+        if await self._tx.known_ids([mutation.id]):
+            await self._tx.touch(mutation.table, mutation.key)
+            return Verdict("duplicate")
+        table = self._table(mutation)
+        await self._refuse_dependent(table, mutation)
+        row = await self._tx.read_row(table.name, mutation.key)
+        if mutation.operation == "I":
+            return await self._insert(table, mutation, stamp, row)
+        if mutation.operation == "D":
+            return await self._delete(table, mutation, stamp, row)
+        return await self._update(table, mutation, stamp, row)
+
+    # ------------------------------------------------------------ may it at all
+    def _table(self, mutation: Mutation) -> SyncedTable:
+        table = self._plan.tables.get(mutation.table)
+        if table is None:
+            raise Reject("unknown_table", "This table does not sync.")
+        if len(mutation.key) != len(table.key) or None in mutation.key:
+            raise Reject("invalid", "The key is not complete.")
+        if not any(table.name in scope.writable for scope in self._plan.scopes.values()):
+            raise Reject("read_only", f'"{table.name}" can only be changed by the office.')
+        for column in mutation.changes:
+            if column not in table.columns:
+                raise Reject("column", "A column is not writable, or not there.")
+            if column in table.generated and mutation.operation == "U":
+                raise Reject("column", f'"{column}" is computed by the database and cannot be written.')
+        return table
+
+    async def _refuse_dependent(self, table: SyncedTable, mutation: Mutation) -> None:
+        """A change that stands on an own refused insert would hit somebody else's row."""
+        reason = "It stands on a row of yours that was refused."
+        if mutation.insert and await self._tx.rejected_insert(
+            self._device.device, table.name, mutation.key, mutation.insert - 1
+        ):
+            raise Reject("depends", reason)
+        if mutation.operation == "D":
+            return
+        for parent, columns in self._parents(table):
+            values: Key = tuple(mutation.changes.get(column, (None, None))[0] for column in columns)
+            if None in values:
+                continue
+            if await self._tx.rejected_insert(self._device.device, parent, values, mutation.included):
+                raise Reject("depends", reason)
+
+    def _parents(self, table: SyncedTable) -> set[tuple[str, tuple[str, ...]]]:
+        """(parent table, own columns in the order of the parent's key) of foreign keys and paths that name a whole key."""
+        links = [(key.columns, key.table, key.references) for key in table.table.foreign_keys]
+        links += [(step.columns, step.table, step.references) for path in table.paths for step in path.steps[:1]]
+        found = set()
+        for columns, parent, references in links:
+            key = self._plan.tables[parent].key if parent in self._plan.tables else ()
+            if key and set(key) == set(references):
+                by_reference = dict(zip(references, columns, strict=True))
+                found.add((parent, tuple(by_reference[name] for name in key)))
+        return found
+
+    async def _write_scope(self, table: SyncedTable) -> frozenset[str]:
+        if self._granted is None:
+            self._granted = await self._tx.granted(self._claims)
+        return frozenset(b for b in self._granted if self._plan.is_writable(bucket_scope(b), table.name))
+
+    async def _may_see(self, table: SyncedTable, row: RowRead) -> bool:
+        """Whether the row is inside the write scope. One that the user may read and not write is refused as such."""
+        if row.values is None:
+            return False
+        if row.buckets & await self._write_scope(table):
+            return True
+        if self._granted is not None and row.buckets & self._granted:
+            raise Reject("read_only", "This row can only be changed by the office.")
+        return False
+
+    async def _write(
+        self, table: SyncedTable, mutation: Mutation, values: dict[str, Value], stamp: Stamp, before: frozenset[str]
+    ) -> bool:
+        changed = await self._tx.write_row(table.name, mutation.key, mutation.operation, values, stamp)
+        if table.name in self._grant_tables:
+            self.forget_grants()
+        if mutation.operation == "D" or not changed:
+            return changed
+        after = await self._tx.buckets_of(table.name, mutation.key)
+        if not after & await self._write_scope(table):
+            leaving = any(self._plan.scopes[bucket_scope(bucket)].own_edit_may_leave for bucket in before)
+            if mutation.operation == "I" or not leaving:
+                raise Reject("scope", "The row would not be, or would no longer be, among those you may change.")
+        return changed
+
+    # ------------------------------------------------------------ the three operations
+    async def _insert(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
+        if table.keys != "natural" and table.table.generated_key:
+            raise Reject(
+                "generated_key",
+                f'The office\'s database makes up the keys of "{table.name}"; rows cannot be added offline yet.',
+            )
+        if row.values is not None:
+            if table.keys == "natural" and await self._may_see(table, row):
+                return await self._update(table, mutation, stamp, row)
+            raise Reject("key_exists", "This key is taken.")
+        if row.died and row.died > stamp:
+            return await self._gone(table, mutation, row)
+        values = {
+            column: new
+            for column, (new, _) in mutation.changes.items()
+            if column not in table.generated and column not in table.key and table.policy(column) != "server"
+        }
+        return await self._finish(table, mutation, await self._write(table, mutation, values, stamp, frozenset()))
+
+    async def _delete(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
+        if not await self._may_see(table, row) or row.values is None:
+            await self._tx.touch(table.name, mutation.key)
+            return Verdict("merged", "gone")
+        if row.born and row.born > stamp:
+            await self._tx.touch(table.name, mutation.key)
+            kept = ConflictRecord("", "reborn", "latest", None, None, None, row.values)
+            return Verdict("merged", "reborn", "It was made again after you deleted it.", (kept,))
+        unseen = [
+            column
+            for column, (_, was) in mutation.changes.items()
+            if column in row.values
+            and table.policy(column) not in ("add", "server")
+            and not same(row.values[column], was)
+            and row.stamps.get(column, self._horizon).writer != stamp.writer
+        ]
+        conflicts = (ConflictRecord("", "delete", "delete_wins", None, None, None, row.values),) if unseen else ()
+        written = await self._write(table, mutation, {}, stamp, row.buckets)
+        return await self._finish(table, mutation, written, conflicts)
+
+    async def _update(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
+        if not await self._may_see(table, row) or row.values is None:
+            return await self._gone(table, mutation, row)
+        sets: dict[str, Value] = {}
+        raised: list[str] = []
+        conflicts: list[ConflictRecord] = []
+        for column, (new, was) in mutation.changes.items():
+            if column in table.key or column in table.generated:
+                continue
+            server = row.values[column]
+            entry = merge.policy(table.policy(column))
+            server_stamp = row.stamps.get(column, self._horizon)
+            merged = entry.decide(Change(was=was, server=server, new=new, stamp=stamp, server_stamp=server_stamp))
+            if not same(merged.value, server) or entry.rebase == "add":
+                sets[column] = merged.value
+            elif merged.raise_stamp:
+                raised.append(column)
+            if merged.loser:
+                kind = "won" if merged.loser == "server" else "lost"
+                conflicts.append(ConflictRecord(column, kind, entry.name, was, server, new))
+        written = await self._write(table, mutation, sets, stamp, row.buckets) if sets else True
+        if raised:
+            await self._tx.touch(table.name, mutation.key, raised, stamp)
+        exact = all(conflict.kind != "lost" for conflict in conflicts)
+        if not exact and not sets:
+            await self._tx.touch(table.name, mutation.key)
+        return await self._finish(table, mutation, written, tuple(conflicts))
+
+    async def _finish(
+        self, table: SyncedTable, mutation: Mutation, written: bool, conflicts: tuple[ConflictRecord, ...] = ()
+    ) -> Verdict:
+        if not written:  # a trigger of the company's swallowed it
+            await self._tx.touch(table.name, mutation.key)
+            return Verdict("merged", "ignored", "The database left the row as it is.", conflicts)
+        return Verdict("merged" if conflicts else "applied", conflicts=conflicts)
+
+    async def _gone(self, table: SyncedTable, mutation: Mutation, row: RowRead) -> Verdict:
+        """Deleted, or outside the scope: the two answer alike. What the device wrote is kept for the office."""
+        await self._tx.touch(table.name, mutation.key)
+        conflicts = tuple(
+            ConflictRecord(column, "gone", "delete_wins", was, None, new)
+            for column, (new, was) in mutation.changes.items()
+            if column not in table.key
+        )
+        return Verdict("merged", "gone", "The row is no longer there.", conflicts)

@@ -1,0 +1,235 @@
+"""Uploads: exactly once, judged one by one, never blocked (PROTOCOL_MODEL rules 9 to 14).
+
+A request becomes one or more transactions. In each, whole groups are tried; what fails for the data's fault is rejected with a reason and
+the rest goes on; number, ids, outcomes, conflicts and touches are committed together with the effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from syncline import limits
+from syncline.clock import Clock, evaluate_offset, evaluate_stamp
+from syncline.errors import AuthError, Reject
+from syncline.model.scopes import Plan
+from syncline.protocol.messages import Group, Mutation, Upload, UploadAnswer
+from syncline.server.judge import Judge, Verdict
+from syncline.source.port import (
+    Claims,
+    DeviceRow,
+    Source,
+    SourceRefusedError,
+    StoredOutcome,
+    TransactionLostError,
+    WriteTransaction,
+)
+from syncline.model.merge import Stamp
+
+HOLD_SECONDS = 0.010
+"""A transaction ends at the next group's end when it has lasted this long: others may be waiting for the write lock."""
+RUN_MUTATIONS = 100
+"""Neighbouring unmarked mutations are tried together in pieces of this many."""
+
+
+@dataclass
+class _Progress:
+    groups_done: int
+    last: int
+    gap: bool
+
+
+class Uploads:
+    """`retention_us`: a row without a known stamp counts as changed that long ago."""
+
+    def __init__(self, source: Source, plan: Plan, clock: Clock, retention_days: int) -> None:
+        self._source = source
+        self._plan = plan
+        self._clock = clock
+        self._retention_us = retention_days * 86_400 * 1_000_000
+
+    async def upload(self, claims: Claims, user: str, request: Upload) -> UploadAnswer:
+        """The answer is a hint; outcomes travel with the checkpoint."""
+        now = self._clock.now_us()
+        offset = evaluate_offset(request.offset_us, request.clock_us, now)
+        waiting = _split(request.groups)
+        alone = False
+        last, gap = 0, False
+        while True:
+            batch = waiting[:1] if alone else waiting[: limits.UPLOAD_GROUPS_PER_TRANSACTION_MAX]
+            run = _Run(self._plan, self._clock, claims, user, request, offset, self._clock.now_us() - self._retention_us)
+            try:
+                progress = await self._source.write(lambda tx, run=run, batch=batch: run.transaction(tx, batch))  # type: ignore[misc]
+            except TransactionLostError as lost:
+                if not alone:
+                    alone = True
+                elif len(batch[0].mutations) > 1 and not batch[0].marked:
+                    waiting[:1] = [Group(False, (mutation,)) for mutation in batch[0].mutations]
+                else:
+                    refusal = lost.refusal
+                    progress = await self._source.write(
+                        lambda tx, run=run, batch=batch, refusal=refusal: run.refuse_alone(tx, batch[0], refusal)  # type: ignore[misc]
+                    )
+                    del waiting[:1]
+                    last, alone = progress.last, False
+                    if not waiting:
+                        return UploadAnswer(last, False)
+                continue
+            last, gap, alone = progress.last, progress.gap, False
+            del waiting[: progress.groups_done]
+            if gap or not waiting:
+                return UploadAnswer(last, gap)
+
+
+def _split(groups: Sequence[Group]) -> list[Group]:
+    found: list[Group] = []
+    for group in groups:
+        size = len(group.mutations) if group.marked else RUN_MUTATIONS
+        for start in range(0, len(group.mutations), size):
+            found.append(Group(group.marked, group.mutations[start : start + size]))
+    return found
+
+
+class _Run:
+    """One transaction of one request."""
+
+    def __init__(
+        self, plan: Plan, clock: Clock, claims: Claims, user: str, request: Upload, offset_us: int, horizon_us: int
+    ) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._claims = claims
+        self._user = user
+        self._request = request
+        self._offset_us = offset_us
+        self._horizon_us = horizon_us
+
+    async def _device(self, tx: WriteTransaction) -> DeviceRow:
+        device = await tx.lock_device(self._request.device)
+        if device is None:
+            raise AuthError("This device is not known here.", hint="Say hello first.", code="device_unknown", status=409)
+        if device.user != self._user:
+            raise AuthError("This device belongs to another user.", code="other_user", status=403)
+        return device
+
+    async def transaction(self, tx: WriteTransaction, groups: Sequence[Group]) -> _Progress:
+        device = await self._device(tx)
+        judge = Judge(tx, self._plan, self._claims, device, self._horizon_us)
+        last, stamp_us, done, gap = device.last, device.last_stamp_us, 0, False
+        for group in groups:
+            mutations = await self._fresh(tx, device, group, last)
+            if mutations is None:
+                gap = True
+                break
+            done += 1
+            if mutations:
+                stamped, stamp_us = self._stamp(mutations, stamp_us, device)
+                await self._attempt(tx, judge, device, stamped, marked=group.marked)
+                last = mutations[-1].number
+            if tx.elapsed_seconds() > HOLD_SECONDS:
+                break
+        await tx.finish_device(device, last, stamp_us, self._request.floor)
+        return _Progress(done, last, gap)
+
+    async def _fresh(
+        self, tx: WriteTransaction, device: DeviceRow, group: Group, last: int
+    ) -> tuple[Mutation, ...] | None:
+        """The group's mutations that were not taken before; None if a number is missing before them."""
+        known = [mutation for mutation in group.mutations if mutation.number <= last]
+        for mutation in known[:1]:
+            stored = await tx.id_of_number(device.device, mutation.number)
+            if stored is not None and stored != mutation.id:
+                raise AuthError(
+                    "Another copy of this device has used this number for another change.",
+                    hint="Say hello without a nonce: the device gets a new identity and loses nothing.",
+                    code="device_cloned",
+                    status=409,
+                )
+        fresh = tuple(mutation for mutation in group.mutations if mutation.number > last)
+        if fresh and (fresh[0].number != last + 1 or any(b.number != a.number + 1 for a, b in pairwise(fresh))):
+            return None
+        return fresh
+
+    def _stamp(
+        self, mutations: Sequence[Mutation], previous_us: int, device: DeviceRow
+    ) -> tuple[list[tuple[Mutation, Stamp]], int]:
+        now = self._clock.now_us()
+        stamped = []
+        for mutation in mutations:
+            seen = min(mutation.seen_us, now)
+            previous_us = evaluate_stamp(mutation.wall_us, self._offset_us, seen, previous_us, now)
+            stamped.append((mutation, Stamp(previous_us, device.number)))
+        return stamped, previous_us
+
+    async def _attempt(
+        self,
+        tx: WriteTransaction,
+        judge: Judge,
+        device: DeviceRow,
+        stamped: Sequence[tuple[Mutation, Stamp]],
+        *,
+        marked: bool,
+    ) -> None:
+        """Try a group whole. A marked one that fails is refused whole; of any other each mutation is tried alone."""
+        await tx.savepoint()
+        verdicts: list[Verdict] = []
+        try:
+            for mutation, stamp in stamped:
+                verdicts.append(await judge.judge(mutation, stamp))
+        except (Reject, SourceRefusedError) as refusal:
+            await tx.rollback_to_savepoint()
+            judge.forget_grants()
+            if marked or len(stamped) == 1:
+                await self._refuse(tx, device, stamped, len(verdicts), refusal)
+                return
+            for one in stamped:
+                await self._attempt(tx, judge, device, [one], marked=False)
+            return
+        await tx.release()
+        for (mutation, stamp), verdict in zip(stamped, verdicts, strict=True):
+            await tx.record(device, _outcome(mutation, stamp, verdict))
+
+    async def _refuse(
+        self,
+        tx: WriteTransaction,
+        device: DeviceRow,
+        stamped: Sequence[tuple[Mutation, Stamp]],
+        culprit: int,
+        refusal: Reject | SourceRefusedError,
+    ) -> None:
+        code = refusal.error_code if isinstance(refusal, Reject) else refusal.code
+        for index, (mutation, stamp) in enumerate(stamped):
+            verdict = Verdict("rejected", code, refusal.reason)
+            if index != culprit:
+                verdict = Verdict("rejected", "group", "Another change of the same transaction was refused.")
+            await tx.touch(mutation.table, mutation.key)
+            await tx.record(device, _outcome(mutation, stamp, verdict))
+
+    async def refuse_alone(self, tx: WriteTransaction, group: Group, refusal: SourceRefusedError) -> _Progress:
+        """Record that a group was refused whose transaction the database gave up."""
+        device = await self._device(tx)
+        mutations = await self._fresh(tx, device, group, device.last)
+        if not mutations:
+            return _Progress(1, device.last, mutations is None)
+        stamped, stamp_us = self._stamp(mutations, device.last_stamp_us, device)
+        await self._refuse(tx, device, stamped, 0, refusal)
+        await tx.finish_device(device, mutations[-1].number, stamp_us, self._request.floor)
+        return _Progress(1, mutations[-1].number, False)
+
+
+def _outcome(mutation: Mutation, stamp: Stamp, verdict: Verdict) -> StoredOutcome:
+    kept = verdict.kind == "rejected" or verdict.code in ("gone", "reborn")
+    return StoredOutcome(
+        number=mutation.number,
+        id=mutation.id if verdict.kind != "duplicate" else None,
+        kind=verdict.kind,
+        code=verdict.code,
+        reason=verdict.reason,
+        table=mutation.table,
+        operation=mutation.operation,
+        key=mutation.key,
+        stamp_us=stamp.time_us,
+        values={column: new for column, (new, _) in mutation.changes.items()} if kept else None,
+        conflicts=verdict.conflicts,
+    )

@@ -1,0 +1,156 @@
+"""What a SQLite file says of its tables."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from syncline.errors import ConfigError
+from syncline.model.identifiers import PREFIX, quote
+from syncline.model.schema import Column, ForeignKey, Index, Schema, Table
+from syncline.model.scopes import QueryReads
+
+VOLATILE = frozenset(
+    {"random", "randomblob", "changes", "total_changes", "last_insert_rowid"}
+    | {"date", "time", "datetime", "julianday", "strftime", "unixepoch", "timediff"}
+    | {"current_date", "current_time", "current_timestamp"}
+)
+"""Functions whose answer changes while the rows do not. The date functions do so only for 'now', which the database
+does not tell apart when it names what a query calls."""
+
+
+def introspect(connection: sqlite3.Connection) -> Schema:
+    """All tables but SQLite's and ours, with the reason for each that cannot sync."""
+    tables: dict[str, Table] = {}
+    views: set[str] = set()
+    listed = connection.execute("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name")
+    for name, kind, without_rowid, strict in listed.fetchall():
+        if name.startswith("sqlite_") or name.startswith(PREFIX):
+            continue
+        if kind == "view":
+            views.add(name)
+        elif kind == "table":
+            tables[name] = _table(connection, name, bool(without_rowid), bool(strict))
+        elif kind == "virtual":
+            tables[name] = Table(
+                name, (), (), refusal="it is a virtual table.", remedy="Sync the tables that its content comes from."
+            )
+    return Schema(_with_parent_keys(tables), frozenset(views))
+
+
+def _table(connection: sqlite3.Connection, name: str, without_rowid: bool, strict: bool) -> Table:
+    rows = connection.execute(
+        'SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?) WHERE hidden <> 1', (name,)
+    ).fetchall()
+    columns = tuple(
+        Column(column, "" if strict and kind.upper() == "ANY" else kind, bool(not_null), default, hidden in (2, 3))
+        for column, kind, not_null, default, _, hidden in rows
+    )
+    indexes = _indexes(connection, name)
+    key = tuple(row[0] for row in sorted((row for row in rows if row[4]), key=lambda row: row[4]))
+    not_null_columns = {column.name for column in columns if column.not_null}
+    if not key:
+        unique = [index.columns for index in indexes if index.unique and set(index.columns) <= not_null_columns]
+        key = min(unique, key=len, default=())
+    types = {column.name: column.type.upper() for column in columns}
+    rowid_alias = len(key) == 1 and types[key[0]] == "INTEGER" and not without_rowid and any(row[4] for row in rows)
+    return Table(
+        name=name,
+        columns=columns,
+        key=key,
+        foreign_keys=_foreign_keys(connection, name),
+        indexes=indexes,
+        generated_key=rowid_alias,
+        refusal="" if key else "it has no primary key, and no unique columns that are NOT NULL.",
+        remedy="" if key else "Give it a primary key (duplicates have to go first), or leave it out of the scope.",
+    )
+
+
+def _indexes(connection: sqlite3.Connection, table: str) -> tuple[Index, ...]:
+    found = []
+    for name, unique, partial in connection.execute(
+        'SELECT name, "unique", partial FROM pragma_index_list(?) ORDER BY seq', (table,)
+    ).fetchall():
+        columns = [row[0] for row in connection.execute("SELECT name FROM pragma_index_info(?) ORDER BY seqno", (name,))]
+        if not partial and columns and None not in columns:
+            found.append(Index(name, tuple(columns), bool(unique)))
+    return tuple(found)
+
+
+def _foreign_keys(connection: sqlite3.Connection, table: str) -> tuple[ForeignKey, ...]:
+    by_id: dict[int, list[tuple[Any, ...]]] = {}
+    for row in connection.execute(
+        'SELECT id, seq, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id, seq', (table,)
+    ):
+        by_id.setdefault(row[0], []).append(row)
+    return tuple(
+        ForeignKey(tuple(row[3] for row in rows), rows[0][2], tuple(row[4] or "" for row in rows))
+        for rows in by_id.values()
+    )
+
+
+def _with_parent_keys(tables: dict[str, Table]) -> dict[str, Table]:
+    """A foreign key that names no columns means the parent's key; names in any case become the declared ones."""
+    by_lower = {name.lower(): table for name, table in tables.items()}
+    finished = {}
+    for name, table in tables.items():
+        keys = []
+        for key in table.foreign_keys:
+            parent = by_lower.get(key.table.lower())
+            if parent is None:
+                continue
+            references = tuple(to or own for to, own in zip(key.references, parent.key or key.references, strict=False))
+            if len(references) == len(key.columns) and all(references):
+                own = tuple(table.column(column).name for column in key.columns)
+                keys.append(ForeignKey(own, parent.name, tuple(parent.column(column).name for column in references)))
+        finished[name] = Table(
+            name=name,
+            columns=table.columns,
+            key=table.key,
+            foreign_keys=tuple(keys),
+            indexes=table.indexes,
+            generated_key=table.generated_key,
+            refusal=table.refusal,
+            remedy=table.remedy,
+        )
+    return finished
+
+
+def reads_of(connection: sqlite3.Connection, query: str, parameters: dict[str, None]) -> QueryReads:
+    """Tables, columns and volatile functions of a query, as SQLite's own authorizer reports them, views resolved."""
+    tables: dict[str, set[str]] = {}
+    volatile: list[str] = []
+    refused: list[str] = []
+
+    def authorize(action: int, first: str | None, second: str | None, database: str | None, inner: str | None) -> int:
+        if action == sqlite3.SQLITE_READ and first:
+            tables.setdefault(first, set()).update([second] if second else [])
+        elif action == sqlite3.SQLITE_FUNCTION and second and second.lower() in VOLATILE:
+            volatile.append(second.lower())
+        elif action not in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE):
+            refused.append(str(first))
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+
+    connection.set_authorizer(authorize)
+    try:
+        connection.execute(f"EXPLAIN {query}", parameters).fetchall()
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        reason = "it would write" if refused else str(error)
+        raise ConfigError(
+            f"The query does not work on this database: {reason}. Query: {query}",
+            hint="Try it in the database's own shell.",
+            code="bad_query",
+        ) from error
+    finally:
+        connection.set_authorizer(None)
+    views = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")}
+    return QueryReads(
+        {table: frozenset(columns) for table, columns in tables.items() if table not in views and not table.startswith("sqlite_")},
+        tuple(dict.fromkeys(volatile)),
+    )
+
+
+def filter_query(table: str, where: str) -> str:
+    """The query whose reads are those of a filter."""
+    return f"SELECT 1 FROM {quote(table)} WHERE ({where})"

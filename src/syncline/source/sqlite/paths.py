@@ -1,0 +1,234 @@
+"""SQL for memberships: which buckets hold which rows, now and before the batch that waits in the changelog.
+
+The algorithm is that of the design's scope deltas. A path is walked as a chain of CTEs, each step a lookup by the join columns,
+from a few keys outward: never a scan of a table. "Before" means: rows that are not in the batch as they are now, plus every old image
+that the batch holds. The order inside a batch is never trusted: a trigger of the company's that rewrites a row again makes its image arrive
+first. An image too many can only add a superfluous remove, which is harmless.
+
+Generated once per plan; all statements take their keys from a table or subquery whose columns are called k_1, k_2, …
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from syncline.model.identifiers import literal, quote, quote_list
+from syncline.model.scopes import Path, Plan, Scope, Step, SyncedTable
+from syncline.source.sqlite.capture import Capture, captures
+
+
+def affected_table(table: str) -> str:
+    return f"temp.{quote('syncline_affected_' + table)}"
+
+
+def moved_table(table: str) -> str:
+    return f"temp.{quote('syncline_moved_' + table)}"
+
+
+@dataclass(frozen=True)
+class PathSql:
+    """For one path: memberships of the keys of `affected_table` (rows: key columns, then bucket key columns), the
+    same for one key given as ?1, ?2, …; and per position on the path the keys whose path runs through a moved row."""
+
+    path: Path
+    after: str
+    before: str
+    after_one: str
+    through: tuple[tuple[str, str, str], ...]
+
+
+class PathBuilder:
+    """Builds the statements of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._captures = captures(plan)
+
+    def build(self, table: SyncedTable) -> list[PathSql]:
+        return [self._path(path) for path in table.paths]
+
+    def _path(self, path: Path) -> PathSql:
+        affected = affected_table(path.table)
+        own = self._captures[path.table]
+        one = f"(SELECT {', '.join(f'?{index} AS {name}' for index, name in enumerate(own.key_columns, 1))})"
+        through = []
+        for position, alias in enumerate(path.aliases):
+            if position:
+                through.append((alias, self._back(path, position, before=False), self._back(path, position, before=True)))
+        return PathSql(
+            path=path,
+            after=self._forward(path, affected, before=False),
+            before=self._forward(path, affected, before=True),
+            after_one=self._forward(path, one, before=False),
+            through=tuple(through),
+        )
+
+    # ------------------------------------------------------------ membership
+    def _forward(self, path: Path, keys: str, *, before: bool) -> str:
+        scope = self._plan.scopes[path.scope]
+        own = self._captures[path.table]
+        ctes = []
+        previous, previous_columns = f"{keys} AS f", list(zip(own.key_columns, own.key, strict=True))
+        joins = [(f"f.{name}", column) for name, column in previous_columns]
+        for position, alias in enumerate(path.aliases):
+            if position:
+                step = path.steps[position - 1]
+                joins = [(f"f.j_{index}", column) for index, column in enumerate(step.references, 1)]
+            leaving = self._leaving(path, position, scope)
+            carried = [f"f.{name}" for name in own.key_columns]
+            branches = [self._current(scope, alias, carried, leaving, previous, joins, before=before)]
+            if before:
+                branches.append(self._old(scope, alias, carried, leaving, previous, joins))
+            names = [*own.key_columns, *(f"j_{index}" for index in range(1, len(leaving) + 1))]
+            ctes.append(f"f{position}({', '.join(names)}) AS ({' UNION ALL '.join(branches)})")
+            previous = f"f{position} AS f"
+        return f"WITH {', '.join(ctes)} SELECT DISTINCT * FROM f{len(path.aliases) - 1}"
+
+    @staticmethod
+    def _leaving(path: Path, position: int, scope: Scope) -> tuple[str, ...]:
+        """Which columns of the table at this position the next step needs: its join columns, or at the end the bucket's."""
+        return path.steps[position].columns if position < len(path.steps) else scope.key
+
+    def _current(
+        self,
+        scope: Scope,
+        table: str,
+        carried: list[str],
+        leaving: tuple[str, ...],
+        previous: str,
+        joins: list[tuple[str, str]],
+        *,
+        before: bool,
+    ) -> str:
+        capture = self._captures[table]
+        columns = ", ".join([*carried, *(f"t.{quote(column)}" for column in leaving)])
+        conditions = [f"t.{quote(column)} = {left}" for left, column in joins]
+        if before:
+            conditions.append(not_in_batch(capture, "t."))
+        return (
+            f"SELECT {columns} FROM {previous} CROSS JOIN {filtered(scope, table, quote(table))} AS t "
+            f"WHERE {' AND '.join(conditions)}"
+        )
+
+    def _old(
+        self,
+        scope: Scope,
+        table: str,
+        carried: list[str],
+        leaving: tuple[str, ...],
+        previous: str,
+        joins: list[tuple[str, str]],
+    ) -> str:
+        capture = self._captures[table]
+        columns = ", ".join([*carried, *(f"t.{quote(column)}" for column in leaving)])
+        conditions = " AND ".join(f"t.{quote(column)} = {left}" for left, column in joins)
+        images = filtered(scope, table, old_images(capture))
+        return f"SELECT {columns} FROM {previous} CROSS JOIN {images} AS t WHERE {conditions}"
+
+    # ------------------------------------------------------------ rows whose path runs through a moved row
+    def _back(self, path: Path, position: int, *, before: bool) -> str:
+        """From the moved rows at `position` back to the path's own rows: their keys."""
+        scope = self._plan.scopes[path.scope]
+        capture = self._captures[path.aliases[position]]
+        step = path.steps[position - 1]
+        moved = moved_table(capture.table.name)
+        wanted = ", ".join(f"t.{quote(column)}" for column in step.references)
+        same_key = " AND ".join(f"t.{quote(column)} = m.{name}" for name, column in zip(capture.key_columns, capture.key, strict=True))
+        images = old_images(capture) if before else quote(capture.table.name)
+        names = [f"j_{index}" for index in range(1, len(step.references) + 1)]
+        ctes = [
+            f"b{position}({', '.join(names)}) AS (SELECT {wanted} FROM {moved} AS m "
+            f"CROSS JOIN {images} AS t WHERE {same_key})"
+        ]
+        for at in range(position - 1, -1, -1):
+            ctes.append(self._step_back(scope, path, at, before=before))
+        return f"WITH {', '.join(ctes)} SELECT DISTINCT * FROM b0"
+
+    def _step_back(self, scope: Scope, path: Path, at: int, *, before: bool) -> str:
+        capture = self._captures[path.aliases[at]]
+        step: Step = path.steps[at]
+        leaving = path.steps[at - 1].references if at else capture.key
+        names = [f"j_{index}" for index in range(1, len(leaving) + 1)]
+        joins = [(f"f.j_{index}", column) for index, column in enumerate(step.columns, 1)]
+        branches = [self._current(scope, capture.table.name, [], leaving, f"b{at + 1} AS f", joins, before=before)]
+        if before:
+            branches.append(self._old(scope, capture.table.name, [], leaving, f"b{at + 1} AS f", joins))
+        return f"b{at}({', '.join(names)}) AS ({' UNION ALL '.join(branches)})"
+
+
+def filtered(scope: Scope, table: str, rows: str) -> str:
+    """Rows, or those of them that pass the scope's filter for the table. Bare column names in the filter mean the
+    table's own, so it stands in a subquery of its own."""
+    where = scope.filters.get(table)
+    return f"(SELECT * FROM {rows} WHERE ({where}))" if where else rows
+
+
+def old_images(capture: Capture) -> str:
+    """Every old image in the batch, under the table's own column names."""
+    columns = ", ".join(f"{capture.old_column(column)} AS {quote(column)}" for column in (*capture.key, *capture.captured))
+    return f"(SELECT {columns} FROM {capture.changelog} WHERE op IN ('U', 'D', 'R'))"
+
+
+def not_in_batch(capture: Capture, prefix: str) -> str:
+    keys = ", ".join(capture.key_columns)
+    row = quote_list(capture.key, prefix)
+    left = f"({row})" if len(capture.key) > 1 else row
+    no_null = " AND ".join(f"{name} IS NOT NULL" for name in capture.key_columns)
+    return f"{left} NOT IN (SELECT {keys} FROM {capture.changelog} WHERE op <> 'T' AND {no_null})"
+
+
+def moved_sql(capture: Capture) -> str:
+    """Fills `moved_table`: batch rows that are new, gone, or whose join or filter columns changed (else one
+    last_login above 100,000 visits would cost a second)."""
+    keys = ", ".join(capture.key_columns)
+    same_key = " AND ".join(
+        f"t.{quote(column)} = c.{name}" for name, column in zip(capture.key_columns, capture.key, strict=True)
+    )
+    changed = [f"c.{name} IS NOT t.{quote(column)} COLLATE BINARY" for name, column in zip(capture.old_columns, capture.captured, strict=True)]
+    conditions = ["c.op IN ('I', 'D')", f"t.{quote(capture.key[0])} IS NULL", *changed]
+    return (
+        f"INSERT OR IGNORE INTO {moved_table(capture.table.name)} SELECT {', '.join('c.' + name for name in capture.key_columns)} "
+        f"FROM {capture.changelog} AS c LEFT JOIN {quote(capture.table.name)} AS t ON {same_key} "
+        f"WHERE c.op <> 'T' AND ({' OR '.join(conditions)}) GROUP BY {keys}"
+    )
+
+
+def temp_tables_sql(capture: Capture) -> list[str]:
+    """The sequencer's scratch tables; typeless key columns hold values exactly."""
+    keys = ", ".join(capture.key_columns)
+    statements = []
+    for name in (affected_table(capture.table.name), moved_table(capture.table.name)):
+        statements.append(f"DROP TABLE IF EXISTS {name}")
+        statements.append(f"CREATE TEMP TABLE {name.removeprefix('temp.')}({keys}, UNIQUE({keys}))")
+    return statements
+
+
+def snapshot_sql(plan: Plan, table: SyncedTable, scope_names: frozenset[str]) -> str | None:
+    """All rows of the table in the buckets listed in temp.syncline_wanted(scope, k_1…, place), in key order: place,
+    then the key columns, then the visible ones."""
+    selects = []
+    for path in table.paths:
+        if path.scope in scope_names:
+            selects.append(_snapshot_path(plan.scopes[path.scope], path, table))
+    if not selects:
+        return None
+    order = ", ".join(str(index) for index in range(2, 2 + len(table.key)))
+    return f"{' UNION '.join(selects)} ORDER BY {order}, 1"
+
+
+def _snapshot_path(scope: Scope, path: Path, table: SyncedTable) -> str:
+    last = len(path.steps)
+    rows = [f"temp.syncline_wanted AS w CROSS JOIN {filtered(scope, path.aliases[last], quote(path.aliases[last]))} AS t{last}"]
+    conditions = [f"w.scope = {literal(scope.name)}"]
+    conditions += [f"t{last}.{quote(column)} = w.k_{index}" for index, column in enumerate(scope.key, 1)]
+    for at in range(last - 1, -1, -1):
+        step = path.steps[at]
+        rows.append(f"CROSS JOIN {filtered(scope, path.aliases[at], quote(path.aliases[at]))} AS t{at}")
+        conditions += [
+            f"t{at}.{quote(own)} = t{at + 1}.{quote(other)}" for own, other in zip(step.columns, step.references, strict=True)
+        ]
+    conditions += [f"t0.{quote(column)} IS NOT NULL" for column in table.key]
+    columns = f"w.place, {quote_list(table.key, 't0.')}, {quote_list(table.columns, 't0.')}"
+    return f"SELECT {columns} FROM {' '.join(rows)} WHERE {' AND '.join(conditions)}"
+
+

@@ -1,0 +1,178 @@
+"""Putting capture into a SQLite file, telling whether it is still what was put in, and taking every trace out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import resources
+
+from syncline.errors import NotProvisionedError, SchemaChangedError
+from syncline.model.identifiers import PREFIX, quote
+from syncline.model.schema import Schema
+from syncline.model.scopes import Plan
+from syncline.source.port import ProvisionReport
+from syncline.source.sqlite.capture import captures, changelog_sql, trigger_sql
+from syncline.source.sqlite.introspect import introspect
+from syncline.system.database import immediate
+
+VERSION = 1
+_OURS = r"name LIKE 'syncline\_%' ESCAPE '\'"
+
+
+def wanted_objects(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
+    """(changelog tables, triggers), each name -> statement."""
+    tables, triggers = {}, {}
+    for name, capture in captures(plan).items():
+        tables[f"{PREFIX}changelog_{name}"] = changelog_sql(capture)
+        triggers.update(trigger_sql(capture))
+    return tables, triggers
+
+
+def fingerprint(schema: Schema, plan: Plan) -> str:
+    """Of the captured tables' columns and keys: what a migration of the company's may change under us."""
+    described = [
+        (name, [(column.name, column.type, column.generated) for column in table.columns], table.key)
+        for name in plan.captured_tables
+        if (table := schema.tables.get(name)) is not None
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def script(plan: Plan) -> tuple[str, ...]:
+    """All statements that provisioning an untouched file runs."""
+    tables, triggers = wanted_objects(plan)
+    base = resources.files("syncline.source.sqlite").joinpath("tables.sql").read_text(encoding="utf-8")
+    return (base, *tables.values(), *triggers.values())
+
+
+def provision(connection: sqlite3.Connection, plan: Plan, journal: str) -> ProvisionReport:
+    """Idempotent. A changelog whose columns no longer fit is replaced; its waiting changes are carried by a full refresh."""
+    before = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    if journal == "wal" and before != "wal":
+        connection.execute("PRAGMA journal_mode = WAL")
+    tables, triggers = wanted_objects(plan)
+    with immediate(connection):
+        _run_script(connection)
+        existing = _existing(connection)
+        stale = [name for name in existing if _is_capture(name) and existing[name] != {**tables, **triggers}.get(name)]
+        removed = _drop(connection, stale, existing, tables)
+        created = [name for name in (*tables, *triggers) if name not in existing or name in stale]
+        for name in created:
+            connection.execute({**tables, **triggers}[name])
+        _write_layouts(connection, plan)
+        _set_meta(connection, "version", VERSION)
+        _set_meta(connection, "fingerprint", fingerprint(introspect(connection), plan))
+        if connection.execute("SELECT 1 FROM syncline_meta WHERE name = 'journal_before'").fetchone() is None:
+            _set_meta(connection, "journal_before", before)
+    fresh = sorted({name for name in plan.captured_tables if f"{PREFIX}changelog_{name}" in created})
+    same = sorted(set(plan.captured_tables) - set(fresh))
+    return ProvisionReport(tuple(fresh), tuple(same), tuple(removed), script(plan))
+
+
+def _run_script(connection: sqlite3.Connection) -> None:
+    """`executescript` would commit first; so statement by statement."""
+    text = resources.files("syncline.source.sqlite").joinpath("tables.sql").read_text(encoding="utf-8")
+    statement = ""
+    for line in text.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+def _existing(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(
+        connection.execute(f"SELECT name, sql FROM sqlite_schema WHERE {_OURS} AND type IN ('table', 'trigger')").fetchall()
+    )
+
+
+def _is_capture(name: str) -> bool:
+    kinds = ("changelog", "insert", "update", "delete", "rekey", "replace")
+    return name.removeprefix(PREFIX).partition("_")[0].rstrip("0123456789") in kinds
+
+
+def _drop(
+    connection: sqlite3.Connection, names: list[str], existing: dict[str, str], tables: dict[str, str]
+) -> list[str]:
+    """Triggers first; the answer names the tables that are no longer captured."""
+    triggers = [name for name in names if existing[name].upper().startswith("CREATE TRIGGER")]
+    for name in triggers:
+        connection.execute(f"DROP TRIGGER {quote(name)}")
+    changelogs = [name for name in names if name not in triggers]
+    for name in changelogs:
+        connection.execute(f"DROP TABLE {quote(name)}")
+    return [name.removeprefix(f"{PREFIX}changelog_") for name in changelogs if name not in tables]
+
+
+def _write_layouts(connection: sqlite3.Connection, plan: Plan) -> None:
+    for name, synced in plan.tables.items():
+        columns = json.dumps(synced.columns, ensure_ascii=False)
+        known = connection.execute(
+            "SELECT layout, columns FROM syncline_layout WHERE table_name = ?1 ORDER BY layout DESC LIMIT 1", (name,)
+        ).fetchone()
+        if known is None or known[1] != columns:
+            connection.execute("INSERT INTO syncline_layout VALUES(?1, ?2, ?3)", (name, (known[0] if known else 0) + 1, columns))
+
+
+def layouts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Table -> number of its newest layout."""
+    return dict(connection.execute("SELECT table_name, max(layout) FROM syncline_layout GROUP BY table_name").fetchall())
+
+
+def _set_meta(connection: sqlite3.Connection, name: str, value: object) -> None:
+    connection.execute("INSERT INTO syncline_meta VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value))
+
+
+def is_provisioned(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'syncline_meta'").fetchone() is not None
+
+
+def verify(connection: sqlite3.Connection, plan: Plan) -> None:
+    """NotProvisionedError or SchemaChangedError where capture is missing or is not what this plan needs."""
+    hint = "Run: syncline provision"
+    if not is_provisioned(connection):
+        raise NotProvisionedError("Capture is not installed in this database.", hint=hint)
+    tables, triggers = wanted_objects(plan)
+    existing = _existing(connection)
+    missing = [name for name, sql in {**tables, **triggers}.items() if existing.get(name) != sql]
+    if missing:
+        raise SchemaChangedError(f'Capture is not what the configuration needs: "{missing[0]}" is missing or other.', hint=hint)
+    stored = connection.execute("SELECT value FROM syncline_meta WHERE name = 'fingerprint'").fetchone()
+    if stored is None or stored[0] != fingerprint(introspect(connection), plan):
+        raise SchemaChangedError("A captured table has other columns than when capture was installed.", hint=hint)
+
+
+def pending_changes(connection: sqlite3.Connection, plan: Plan) -> list[str]:
+    """What `provision` would put in or take out, for `check`."""
+    tables, triggers = wanted_objects(plan)
+    existing = _existing(connection) if is_provisioned(connection) else {}
+    wanted = {**tables, **triggers}
+    changes = [f'install capture on "{name}"' for name in _tables_of(wanted, existing, plan.captured_tables)]
+    gone = [name for name in existing if name.startswith(f"{PREFIX}changelog_") and name not in tables]
+    return changes + [f'remove capture from "{name.removeprefix(PREFIX + "changelog_")}"' for name in gone]
+
+
+def _tables_of(wanted: dict[str, str], existing: dict[str, str], captured: Iterable[str]) -> list[str]:
+    differing = {name for name, sql in wanted.items() if existing.get(name) != sql}
+    return [table for table in captured if any(name.endswith(f"_{table}") for name in differing)]
+
+
+def deprovision(connection: sqlite3.Connection, journal: str) -> bool:
+    """Remove every trace; the journal mode goes back to what it was."""
+    if not is_provisioned(connection):
+        return False
+    row = connection.execute("SELECT value FROM syncline_meta WHERE name = 'journal_before'").fetchone()
+    before = row[0] if row else "wal"
+    with immediate(connection):
+        existing = connection.execute(f"SELECT type, name FROM sqlite_schema WHERE {_OURS}").fetchall()
+        for kind in ("trigger", "table"):
+            for found, name in existing:
+                if found == kind:
+                    connection.execute(f"DROP {kind.upper()} {quote(name)}")
+    if journal == "wal" and before != "wal":
+        with suppress(sqlite3.OperationalError):  # another program has the file open: it stays in WAL, which is no trace
+            connection.execute(f"PRAGMA journal_mode = {before}")
+    return True

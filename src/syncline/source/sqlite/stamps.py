@@ -1,0 +1,57 @@
+"""When each column of a row was last written, and by whom: the text kept in `row_state`, and folding changes over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from syncline.model.merge import Stamp
+
+
+@dataclass(slots=True)
+class RowStamps:
+    """`born` and `died` are the row's last insert and delete; a column without a stamp of its own has that of `born`."""
+
+    born: Stamp | None = None
+    died: Stamp | None = None
+    columns: dict[str, Stamp] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str | None) -> RowStamps:
+        if not text:
+            return cls()
+        stored = json.loads(text)
+        return cls(
+            Stamp(*stored["b"]) if "b" in stored else None,
+            Stamp(*stored["d"]) if "d" in stored else None,
+            {column: Stamp(*stamp) for column, stamp in stored.get("c", {}).items()},
+        )
+
+    def text(self) -> str:
+        stored: dict[str, object] = {}
+        if self.born:
+            stored["b"] = (self.born.time_us, self.born.writer)
+        if self.died:
+            stored["d"] = (self.died.time_us, self.died.writer)
+        if self.columns:
+            stored["c"] = {column: (stamp.time_us, stamp.writer) for column, stamp in self.columns.items()}
+        return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
+
+    def of(self, column: str) -> Stamp | None:
+        return self.columns.get(column, self.born)
+
+    def fold(self, op: str, stamp: Stamp, columns: Iterable[str]) -> None:
+        """One change: a delete clears and leaves `died`, an insert sets all and `born`, the others only raise."""
+        if op == "D":
+            self.died = max(stamp, self.died) if self.died else stamp
+            self.born = None
+            self.columns = {}
+        elif op == "I":
+            self.born = stamp
+            self.columns = {}
+        else:
+            for column in columns:
+                known = self.of(column)
+                if known is None or stamp > known:
+                    self.columns[column] = stamp

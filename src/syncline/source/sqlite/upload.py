@@ -1,0 +1,241 @@
+"""One write transaction of an upload on a SQLite source.
+
+Every method is a coroutine that never waits: the whole upload runs in the writer's thread, so that the one write lock is held for the work
+alone and not for journeys between threads.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+
+from syncline.clock import Clock
+from syncline.model.identifiers import quote, quote_list
+from syncline.model.merge import Stamp
+from syncline.model.scopes import bucket_name
+from syncline.source.port import Claims, DeviceRow, RowRead, SourceRefusedError, StoredOutcome, TransactionLostError
+from syncline.source.sqlite.capture import Capture
+from syncline.source.sqlite.feed import FeedReader
+from syncline.source.sqlite.layout import PlanSql, TableSql
+from syncline.source.sqlite.stamps import RowStamps
+from syncline.system.database import execute, fetch_all
+from syncline.values import Key, Value, encode_row, encode_value, key_text
+
+
+class SqliteWrite:
+    """`WriteTransaction` of the port. The connection is inside BEGIN IMMEDIATE already."""
+
+    def __init__(self, connection: sqlite3.Connection, sql: PlanSql, clock: Clock) -> None:
+        self._db = connection
+        self._sql = sql
+        self._clock = clock
+        self._reader = FeedReader(connection, sql)
+        self._begun = clock.monotonic_seconds()
+
+    def elapsed_seconds(self) -> float:
+        return self._clock.monotonic_seconds() - self._begun
+
+    # ------------------------------------------------------------ exactly once
+    async def lock_device(self, device: str) -> DeviceRow | None:
+        return self._reader.find_device(device)
+
+    async def known_ids(self, ids: Iterable[bytes]) -> dict[bytes, str]:
+        found = {}
+        for identity in ids:
+            row = self._db.execute("SELECT device FROM syncline_outcome WHERE id = ?1", (identity,)).fetchone()
+            if row:
+                found[identity] = row[0]
+        return found
+
+    async def rejected_insert(self, device: str, table: str, key: Key, above: int) -> int | None:
+        row = self._db.execute(
+            "SELECT number, kind FROM syncline_outcome WHERE device = ?1 AND number > ?2 AND op = 'I' AND table_name = ?3 "
+            "AND key = ?4 ORDER BY number DESC LIMIT 1",
+            (device, above, table, key_text(key)),
+        ).fetchone()
+        return int(row[0]) if row and row[1] == "rejected" else None
+
+    async def id_of_number(self, device: str, number: int) -> bytes | None:
+        row = self._db.execute(
+            "SELECT id FROM syncline_outcome WHERE device = ?1 AND number = ?2", (device, number)
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
+    # ------------------------------------------------------------ scope
+    async def granted(self, claims: Claims) -> frozenset[str]:
+        return self._reader.granted(claims)
+
+    async def buckets_of(self, table: str, key: Key) -> frozenset[str]:
+        entry = self._sql.tables[table]
+        width = len(entry.capture.key)
+        found = set()
+        for path in entry.paths:
+            for row in fetch_all(self._db, path.after_one, key):
+                if None not in row[width:]:
+                    found.add(bucket_name(path.path.scope, row[width:]))
+        return frozenset(found)
+
+    # ------------------------------------------------------------ rows
+    async def read_row(self, table: str, key: Key) -> RowRead:
+        entry = self._sql.tables[table]
+        columns = entry.synced.table.column_names
+        rows = fetch_all(
+            self._db, f"SELECT {quote_list(columns)} FROM {quote(table)} WHERE {_where(entry.synced.key)}", key
+        )
+        stamps = self._stamps(entry, key)
+        values = dict(zip(columns, rows[0], strict=True)) if rows else None
+        known = {column: stamp for column in entry.synced.values if (stamp := stamps.of(column))}
+        buckets = await self.buckets_of(table, key) if rows else frozenset[str]()
+        return RowRead(values, known, stamps.born, stamps.died, buckets)
+
+    def _stamps(self, entry: TableSql, key: Key) -> RowStamps:
+        """What is sequenced, and what still waits in the changelog folded over it (rule 12)."""
+        capture = entry.capture
+        row = self._db.execute(
+            "SELECT stamps FROM syncline_row_state WHERE table_name = ?1 AND key = ?2", (entry.synced.name, key_text(key))
+        ).fetchone()
+        stamps = RowStamps.parse(row[0] if row else None)
+        matches = " AND ".join(f"{name} = ?{index}" for index, name in enumerate(capture.key_columns, 1))
+        waiting = ", ".join(["op", "stamp", "writer", *capture.mask_columns])
+        for op, stamp, writer, *masks in self._db.execute(
+            f"SELECT {waiting} FROM {capture.changelog} WHERE {matches} ORDER BY id", key
+        ).fetchall():
+            if op != "R":
+                changed = capture.changed_columns(tuple(mask or 0 for mask in masks)) if op in ("U", "T") else []
+                stamps.fold(op, Stamp(stamp or 0, writer or 0), changed)
+        return stamps
+
+    async def write_row(self, table: str, key: Key, operation: str, values: Mapping[str, Value], stamp: Stamp) -> bool:
+        """False if the database took the statement and changed nothing (a trigger's RAISE(IGNORE))."""
+        self._db.execute("UPDATE syncline_context SET stamp = ?1, writer = ?2", (stamp.time_us, stamp.writer))
+        entry = self._sql.tables[table]
+        columns = list(values)
+        if operation == "I":
+            names = [*entry.synced.key, *columns]
+            sql = f"INSERT INTO {quote(table)}({quote_list(names)}) VALUES({_places(len(names))})"
+            parameters: tuple[Value, ...] = (*key, *values.values())
+        elif operation == "U":
+            sets = ", ".join(f"{quote(column)} = ?{index}" for index, column in enumerate(columns, 1))
+            sql = f"UPDATE {quote(table)} SET {sets} WHERE {_where(entry.synced.key, len(columns))}"
+            parameters = (*values.values(), *key)
+        else:
+            sql, parameters = f"DELETE FROM {quote(table)} WHERE {_where(entry.synced.key)}", key
+        try:
+            return execute(self._db, sql, parameters).rowcount != 0
+        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+            raise self._refused(entry, error) from error
+
+    def _refused(self, entry: TableSql, error: sqlite3.Error) -> Exception:
+        if not self._db.in_transaction:  # a trigger's RAISE(ROLLBACK)
+            return TransactionLostError(refusal_of(str(error), hidden_names(entry)))
+        return refusal_of(str(error), hidden_names(entry))
+
+    async def touch(self, table: str, key: Key, columns: Iterable[str] = (), stamp: Stamp | None = None) -> None:
+        if table not in self._sql.tables:
+            return
+        capture: Capture = self._sql.tables[table].capture
+        if len(key) != len(capture.key):
+            return
+        names = [*capture.key_columns, *capture.mask_columns, "op", "stamp", "writer"]
+        values = [*key, *capture.mask_of(set(columns)), "T", stamp.time_us if stamp else 0, stamp.writer if stamp else 0]
+        execute(self._db, f"INSERT INTO {capture.changelog}({', '.join(names)}) VALUES({_places(len(names))})", values)
+
+    # ------------------------------------------------------------ savepoints
+    async def savepoint(self) -> None:
+        self._db.execute("SAVEPOINT syncline_group")
+
+    async def release(self) -> None:
+        self._db.execute("RELEASE syncline_group")
+
+    async def rollback_to_savepoint(self) -> None:
+        self._db.execute("ROLLBACK TO syncline_group")
+        self._db.execute("RELEASE syncline_group")
+
+    # ------------------------------------------------------------ records
+    async def record(self, device: DeviceRow, outcome: StoredOutcome) -> None:
+        now, key = self._clock.now_us(), key_text(outcome.key)
+        told = [
+            {
+                "column": conflict.column,
+                "kind": conflict.kind,
+                "rule": conflict.rule,
+                "base": encode_value(conflict.base),
+                "server": encode_value(conflict.server),
+                "device": encode_value(conflict.device),
+            }
+            for conflict in outcome.conflicts
+        ]
+        self._db.execute(
+            "INSERT INTO syncline_outcome VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            (
+                *(device.device, outcome.number, outcome.id, outcome.kind, outcome.code or None, outcome.reason or None),
+                *(outcome.table, outcome.operation, key, json.dumps(told, ensure_ascii=False) if told else None, now),
+            ),
+        )
+        for conflict in outcome.conflicts:
+            self._db.execute(
+                "INSERT INTO syncline_conflict(device, number, user, table_name, key, column_name, kind, rule, base, "
+                "server, device_value, row_values, at_us) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                (
+                    *(device.device, outcome.number, device.user, outcome.table, key),
+                    *(conflict.column, conflict.kind, conflict.rule, encode_row([conflict.base])),
+                    *(encode_row([conflict.server]), encode_row([conflict.device]), _object(conflict.row), now),
+                ),
+            )
+        if outcome.kind == "rejected":
+            self._db.execute(
+                "INSERT INTO syncline_rejection VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                (
+                    *(device.device, outcome.number, device.user, outcome.table, key, outcome.operation),
+                    *(outcome.code, outcome.reason, _object(outcome.values), now),
+                ),
+            )
+
+    async def finish_device(self, device: DeviceRow, last: int, last_stamp_us: int, floor: int) -> None:
+        self._db.execute(
+            "UPDATE syncline_device SET last = ?2, last_stamp = ?3, floor = max(floor, ?4), seen_us = ?5 WHERE device = ?1",
+            (device.device, last, last_stamp_us, floor, self._clock.now_us()),
+        )
+        self._db.execute(
+            "UPDATE syncline_context SET stamp = NULL, writer = NULL, floor = max(floor, ?1)", (last_stamp_us,)
+        )
+
+
+def refusal_of(message: str, hidden: Callable[[str], bool]) -> SourceRefusedError:
+    """A constraint's failure as a rejection. The text names tables, columns and constraints, never values; where it
+    names what the device may not know, it says less."""
+    code, said = "refused", message
+    if message.startswith("UNIQUE constraint failed"):
+        code, said = "unique", f"Another row already has this value ({message.partition(': ')[2]})."
+    elif message.startswith("NOT NULL constraint failed"):
+        code, said = "not_null", f"A value is missing ({message.partition(': ')[2]})."
+    elif message.startswith("CHECK constraint failed"):
+        code, said = "check", f"A rule of the database refuses this value ({message.partition(': ')[2]})."
+    elif message.startswith("FOREIGN KEY constraint failed"):
+        code, said = "foreign_key", "A row that this one refers to does not exist, or others still refer to this one."
+    elif "datatype mismatch" in message or "cannot store" in message:
+        code, said = "type", "A value is not of the column's type."
+    if hidden(said):
+        said = "A rule of the database refuses this change."
+    return SourceRefusedError(code, said)
+
+
+def hidden_names(entry: TableSql) -> Callable[[str], bool]:
+    hidden = [name.lower() for name in entry.synced.table.column_names if name not in entry.synced.columns]
+    return lambda text: any(name in text.lower() for name in hidden)
+
+
+def _where(columns: Iterable[str], offset: int = 0) -> str:
+    return " AND ".join(f"{quote(column)} = ?{index}" for index, column in enumerate(columns, offset + 1))
+
+
+def _places(count: int) -> str:
+    return ", ".join(f"?{index}" for index in range(1, count + 1))
+
+
+def _object(values: Mapping[str, Value] | None) -> str | None:
+    if values is None:
+        return None
+    return json.dumps({column: encode_value(value) for column, value in values.items()}, ensure_ascii=False)
+
