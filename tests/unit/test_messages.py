@@ -149,8 +149,8 @@ def test_the_protocol_page_names_the_fields_of_each_call(call: str) -> None:
     page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     row = next(line for line in page.splitlines() if line.startswith(f"| `POST /v1/{call}`"))
     told = [re.findall(r"\w+", re.sub(r": \[.*\]", "", field)) for field in re.findall(r"`([^`]+)`", row)[1:]]
-    for message, fields in zip(CALLS[call], told, strict=False):
-        assert fields == list(SHAPES[PROTOCOL_VERSION][message.__name__])
+    expected = [list(SHAPES[PROTOCOL_VERSION][message.__name__]) for message in CALLS[call]]
+    assert told[: len(expected)] == expected
 
 
 def test_the_protocol_page_names_the_fields_of_a_mutation() -> None:

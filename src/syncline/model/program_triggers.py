@@ -15,7 +15,9 @@ from __future__ import annotations
 from syncline import limits
 from syncline.model.identifiers import PREFIX, literal, quote, quote_list
 from syncline.model.program_shape import Shape, affinity
-from syncline.system.wall import NOW_US_SQL
+
+NOW_US_SQL = "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"
+"""The device's raw wall clock in SQL, µs since 1970; milliseconds are what SQLite knows."""
 
 _IDLE = "(SELECT applying FROM syncline_state) = 0"
 
@@ -100,12 +102,8 @@ def _record(
     condition: str = "",
 ) -> str:
     """INSERT INTO the outbox. `row` is the prefix of the key; `values` maps a shadow column to its expression."""
-    stands_on = (
-        f"coalesce((SELECT max(b.seq) FROM {shape.ours('outbox')} AS b "
-        f"WHERE b.op = 'I' AND {' AND '.join(f'b.{n} = {row}{quote(c)}' for n, c in zip(shape.key_names, shape.key, strict=True))}), 0)"
-        if stands_on_insert
-        else "0"
-    )
+    own_insert = f"SELECT max(seq) FROM {shape.ours('outbox')} WHERE op = 'I' AND {_key_is(shape, row)}"
+    stands_on = f"coalesce(({own_insert}), 0)" if stands_on_insert else "0"
     columns = ("seq", "op", "wall", "seen", "base", "included_then", "grp", "ins")
     columns += (*shape.mask_names, *shape.key_names, *values)
     expressions = ["s.seq", f"'{operation}'", NOW_US_SQL, "s.seen", "s.base", "s.included", "s.grp", stands_on]
@@ -124,9 +122,7 @@ def _insert(shape: Shape, condition: str = "") -> list[str]:
         return f"NEW.{quote(column)} IS NOT NULL" if column in shape.partial else "1"
 
     values = {name: f"NEW.{quote(column)}" for name, column in zip(shape.shadow("n"), shape.values, strict=True)}
-    record = _record(
-        shape, "I", "NEW.", shape.masks(term), values, stands_on_insert=False, condition=condition
-    )
+    record = _record(shape, "I", "NEW.", shape.masks(term), values, stands_on_insert=False, condition=condition)
     return [_number(condition), record]
 
 
@@ -171,26 +167,24 @@ def _update_of_replaced(shape: Shape) -> list[str]:
         source=f" JOIN {replaced} AS r ON {mine}",
         condition=changed,
     )
-    return [*_keep_generated(shape, mine), _number(somewhere), record, f"DELETE FROM {replaced} WHERE {_key_is(shape, 'NEW.')}"]
+    forget = f"DELETE FROM {replaced} WHERE {_key_is(shape, 'NEW.')}"
+    return [*_keep_generated(shape, mine), _number(somewhere), record, forget]
 
 
 def _keep_generated(shape: Shape, mine: str) -> list[str]:
     """A replaced row keeps the values that only the source computes, until the source sends others."""
     if not shape.generated:
         return []
+    copy = f"FROM {shape.ours('replaced')} AS r WHERE {mine}"
     sets = [
-        f"{quote(column)} = r.{name}"
+        f"{quote(column)} = (SELECT r.{name} {copy})"
         for name, column in zip(shape.shadow("o"), shape.values, strict=True)
         if column in shape.generated
     ]
-    from_copy = [
-        f"{part.partition(' = ')[0]} = (SELECT {part.partition(' = ')[2]} FROM {shape.ours('replaced')} AS r WHERE {mine})"
-        for part in sets
-    ]
-    exists = f"EXISTS (SELECT 1 FROM {shape.ours('replaced')} AS r WHERE {mine})"
+    own_row = f"{_row_is(shape, '', 'NEW.')} AND EXISTS (SELECT 1 {copy})"
     return [
         "UPDATE syncline_state SET applying = 1",
-        f"UPDATE {shape.table} SET {', '.join(from_copy)} WHERE {_row_is(shape, '', 'NEW.')} AND {exists}",
+        f"UPDATE {shape.table} SET {', '.join(sets)} WHERE {own_row}",
         "UPDATE syncline_state SET applying = 0",
     ]
 

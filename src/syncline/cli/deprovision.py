@@ -1,0 +1,30 @@
+"""`syncline deprovision`"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from syncline.cli.options import CONFIG_DEFAULT, Config, Json
+from syncline.cli.output import print_json, print_line
+from syncline.cli.server_extra import load, with_source
+from syncline.errors import ConfigError
+
+Yes = Annotated[bool, typer.Option("--yes", help="Really do it: devices' records and everything waiting go too.")]
+
+
+def deprovision(config: Config = CONFIG_DEFAULT, yes: Yes = False, json: Json = False) -> None:
+    """Remove every trace of Syncline from the source. Its own tables and rows stay as they are."""
+    settings = load(config)
+    if not yes:
+        raise ConfigError(
+            f"This removes capture, devices, conflicts and rejections from {settings.source_label}.",
+            hint="Say so with --yes. Devices download everything anew if you provision again.",
+            code="not_confirmed",
+        )
+    removed = with_source(settings, lambda source: source.deprovision())
+    if json:
+        print_json({"removed": removed})
+    else:
+        print_line("Every trace of Syncline is removed." if removed else "There was no trace of Syncline.")

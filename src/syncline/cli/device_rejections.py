@@ -1,0 +1,20 @@
+"""`syncline device rejections`"""
+
+from __future__ import annotations
+
+from syncline.cli.options import Json, ReplicaFile
+from syncline.cli.output import print_json, print_table
+from syncline.cli.replica_file import existing_replica
+
+COLUMNS = ("id", "at", "table", "key", "operation", "code", "reason")
+
+
+def rejections(db: ReplicaFile, json: Json = False) -> None:
+    """Changes made on this device that the server refused, and why; works offline."""
+    from syncline.replica.api import read_rejections
+
+    found = read_rejections(existing_replica(db))
+    if json:
+        print_json(found)
+    else:
+        print_table(found, COLUMNS, "Nothing was refused.")

@@ -1,0 +1,70 @@
+"""`syncline device run`"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from syncline.cli.options import ReplicaFile, ServerUrl, Token
+from syncline.cli.output import print_line
+from syncline.cli.token_source import token_source
+
+if TYPE_CHECKING:
+    from syncline import Replica, Status
+
+REFRESH_SECONDS = 0.25
+
+
+def run(db: ReplicaFile, server: ServerUrl, token: Token) -> None:
+    """Stay in step until interrupted (^C or SIGTERM), with a status line."""
+    from syncline import Replica
+
+    replica = Replica(db, server, token=token_source(token))
+    told_to_end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told_to_end.set())
+    replica.start()
+    try:
+        if sys.stdout.isatty():
+            _show_live(replica, told_to_end)
+        else:
+            _show_lines(replica, told_to_end)
+    finally:
+        replica.stop()
+
+
+def status_line(status: Status) -> str:
+    """`live · checkpoint 12 · 0 pending · 0 refused · last sync 17:42:05`"""
+    parts = [
+        status.state.replace("_", " "),
+        f"checkpoint {status.checkpoint if status.checkpoint is not None else '-'}",
+    ]
+    parts += [
+        f"{status.pending:,} pending",
+        f"{status.rejected:,} refused",
+        f"last sync {status.last_synced_at or 'never'}",
+    ]
+    return " · ".join(parts)
+
+
+def _show_live(replica: Replica, told_to_end: threading.Event) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(Text(status_line(replica.status)), refresh_per_second=4) as live:
+        while not told_to_end.wait(REFRESH_SECONDS):
+            live.update(Text(status_line(replica.status)))
+
+
+def _show_lines(replica: Replica, told_to_end: threading.Event) -> None:
+    """A line whenever it changed: for logs."""
+    shown = ""
+    while True:
+        line = status_line(replica.status)
+        if line != shown:
+            print_line(line)
+            shown = line
+        if told_to_end.wait(REFRESH_SECONDS):
+            return

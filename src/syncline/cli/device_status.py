@@ -1,0 +1,19 @@
+"""`syncline device status`"""
+
+from __future__ import annotations
+
+from syncline.cli.options import Json, ReplicaFile
+from syncline.cli.output import print_json, print_line
+from syncline.cli.replica_file import existing_replica
+
+
+def status(db: ReplicaFile, json: Json = False) -> None:
+    """State, pending and refused changes, checkpoint and last sync; works offline."""
+    from syncline.replica.api import read_status
+
+    found = read_status(existing_replica(db))
+    if json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        print_line(f"{name.replace('_', ' ')}: {value if value is not None else '-'}")

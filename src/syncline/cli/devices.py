@@ -1,0 +1,18 @@
+"""`syncline devices`"""
+
+from __future__ import annotations
+
+from syncline.cli.options import CONFIG_DEFAULT, Config, Json
+from syncline.cli.output import print_json, print_table
+from syncline.cli.records import read_records
+
+COLUMNS = ("device", "user", "seen_at", "last", "included", "rejected", "conflicts")
+
+
+def devices(config: Config = CONFIG_DEFAULT, json: Json = False) -> None:
+    """The devices that ever said hello: whose, when last seen, how much of what they sent is included."""
+    found = read_records(config, lambda source: source.devices())
+    if json:
+        print_json(found)
+    else:
+        print_table(found, COLUMNS, "No device has said hello yet.")

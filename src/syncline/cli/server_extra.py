@@ -1,0 +1,55 @@
+"""The verbs of the office need `syncline[server]`; a device's install may not have it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from syncline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from syncline.server.config import Settings
+    from syncline.source.port import Source
+
+T = TypeVar("T")
+
+
+@contextmanager
+def server_extra() -> Iterator[None]:
+    """Around the imports of a server verb: a missing package becomes a message that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "syncline":
+            raise
+        raise ConfigError(
+            f'This command needs the server part of Syncline, and the package "{package}" is not installed.',
+            hint='Run: pip install "syncline[server]".',
+            code="extra_missing",
+        ) from error
+
+
+def load(config: Path) -> Settings:
+    """The settings; ConfigError if they, or the packages to read them, are not there."""
+    with server_extra():
+        from syncline.server.config import load_settings
+    return load_settings(config)
+
+
+def with_source(settings: Settings, work: Callable[[Source], Awaitable[T]]) -> T:
+    """Open the source, run `work` with it, close it whatever happens."""
+    with server_extra():
+        from syncline.server.sources import open_source
+
+    async def run() -> T:
+        source = open_source(settings)
+        try:
+            return await work(source)
+        finally:
+            await source.close()
+
+    return asyncio.run(run())

@@ -1,0 +1,139 @@
+"""Running an ASGI application under uvicorn so that it can be scripted: it says when it is ready and ends cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from syncline.errors import ConfigError, SynclineError
+
+GRACEFUL_SECONDS = 5
+"""How long requests that are being answered may go on after the server was told to end."""
+
+LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class ListenError(SynclineError):
+    """The address cannot be listened on."""
+
+    code = "address_in_use"
+
+
+def run_server(app: Any, host: str, port: int, log_level: str, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` gets the URL when requests are answered.
+
+    ListenError if the address is taken; the application's own SynclineError if it does not start.
+    """
+    _configure_logging(log_level)
+    listener = _listen(host, port)
+    guarded = _StartupGuard(app)
+    config = uvicorn.Config(
+        guarded,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        server_header=False,
+    )
+    server = _Server(config, lambda: announce(_url(host, listener)))
+    try:
+        asyncio.run(server.run_until_told(listener))
+    except SystemExit:
+        if guarded.error is None:
+            raise
+        raise guarded.error from None
+    finally:
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn raises the signal again after a clean end, which would turn it into a failure: we keep it to ourselves."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def run_until_told(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+            except NotImplementedError:  # Windows
+                signal.signal(number, self.handle_exit)
+        await self.serve(sockets=[listener])
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+class _StartupGuard:
+    """Keeps the error with which an application refused to start, to be told as one line instead of a traceback."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.error: SynclineError | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_quietly(message: dict[str, Any]) -> None:
+            failed = message["type"] == "lifespan.startup.failed"
+            await send({"type": message["type"]} if failed and sys.exc_info()[1] is not None else message)
+
+        try:
+            await self._app(scope, receive, send_quietly)
+        except SynclineError as error:
+            self.error = error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ListenError(f'"{host}" is no address of this machine: {error.strerror}.', code="bad_address") from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ListenError(
+            f"Nothing can listen on {host}:{port}: {error.strerror}.",
+            hint="Take another port with --port; --port 0 takes a free one.",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def _configure_logging(level: str) -> None:
+    """Log lines go to standard error. uvicorn is only heard when something is wrong."""
+    if level not in LOG_LEVELS:
+        raise ConfigError(f'There is no log level "{level}".', hint=f"Use {', '.join(LOG_LEVELS)}.", code="bad_option")
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("syncline").setLevel(LOG_LEVELS[level])
+    uvicorn_log = logging.getLogger("uvicorn")
+    uvicorn_log.setLevel(max(LOG_LEVELS[level], logging.WARNING) if level != "debug" else logging.DEBUG)
+    failed = "Application startup failed. Exiting."
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != failed)
