@@ -94,9 +94,7 @@ def test_add_commutes(base: int | None, differences: list[tuple[int, int]]) -> N
 
 @QUICK
 @given(few, few, few, stamps, stamps)
-def test_server_never_changes_what_the_source_holds(
-    was: Value, server: Value, new: Value, a: Stamp, b: Stamp
-) -> None:
+def test_server_never_changes_what_the_source_holds(was: Value, server: Value, new: Value, a: Stamp, b: Stamp) -> None:
     """P12: and says so whenever the device's value is not what stays."""
     merged = merge_server(Change(was, server, new, a, b))
     assert same(merged.value, server)

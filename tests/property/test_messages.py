@@ -7,11 +7,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.property.test_values import junk, values
 
 from syncline.errors import ProtocolError
 from syncline.protocol import frames
 from syncline.protocol.messages import Download, Group, Hello, HelloAnswer, Mutation, Upload, UploadAnswer
-from tests.property.test_values import junk, values
 
 QUICK = settings(deadline=None, max_examples=200)
 

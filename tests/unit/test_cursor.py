@@ -14,7 +14,21 @@ def test_a_cursor_names_a_term_and_a_checkpoint_in_it() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", ".", "term", "term.", ".8", "term.-1", "term.+1", "term. 8", "term.8 ", "term.٨", "term.²", "t." + "9" * 17],
+    [
+        None,
+        "",
+        ".",
+        "term",
+        "term.",
+        ".8",
+        "term.-1",
+        "term.+1",
+        "term. 8",
+        "term.8 ",
+        "term.٨",
+        "term.²",
+        "t." + "9" * 17,
+    ],
 )
 def test_a_cursor_that_is_not_ours_is_none(text: str | None) -> None:
     """P19: a forged cursor is answered like a first contact."""

@@ -80,7 +80,13 @@ def test_add_adds_the_difference(was: Value, server: Value, new: Value, expected
 
 @pytest.mark.parametrize(
     ("was", "server", "new"),
-    [(0, 2**63 - 1, 1), (1, -(2**63), 0), (-(2**63), 1, 2**63 - 1), (0.0, math.inf, -math.inf), (math.inf, 1, math.inf)],
+    [
+        (0, 2**63 - 1, 1),
+        (1, -(2**63), 0),
+        (-(2**63), 1, 2**63 - 1),
+        (0.0, math.inf, -math.inf),
+        (math.inf, 1, math.inf),
+    ],
 )
 def test_a_sum_that_no_column_holds_is_refused_alone(was: Value, server: Value, new: Value) -> None:
     """P18: it is the mutation's fault, so it must not stop the ones behind it."""
@@ -89,7 +95,9 @@ def test_a_sum_that_no_column_holds_is_refused_alone(was: Value, server: Value, 
     assert caught.value.code == "out_of_range"
 
 
-@pytest.mark.parametrize("type_", ["INTEGER", "bigint", "REAL", "double precision", "NUMERIC(10,2)", "Decimal", "FLOAT"])
+@pytest.mark.parametrize(
+    "type_", ["INTEGER", "bigint", "REAL", "double precision", "NUMERIC(10,2)", "Decimal", "FLOAT"]
+)
 def test_add_takes_numbers(type_: str) -> None:
     assert policy("add").refuses(Column("count", type_)) is None
 

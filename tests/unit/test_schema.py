@@ -16,7 +16,9 @@ VISITS = Table(
     key=("id",),
     indexes=(Index("by_nurse", ("nurse", "Day")), Index("by_site", ("site",))),
 )
-SCHEMA = Schema({"Visits": VISITS, "notes": Table("notes", (), ()), "NOTES": Table("NOTES", (), ())}, frozenset({"Open"}))
+SCHEMA = Schema(
+    {"Visits": VISITS, "notes": Table("notes", (), ()), "NOTES": Table("NOTES", (), ())}, frozenset({"Open"})
+)
 
 
 def test_names_are_found_in_any_case_but_the_exact_one_first() -> None:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def check(config: Config = CONFIG_DEFAULT, json: Json = False) -> None:
-    """Hold the configuration against the live database: per scope tables, rows and buckets; what would change."""
+    """Check the configuration against the database.
+
+    Shows per scope its tables, rows and buckets, and what provisioning would change. It changes nothing.
+    """
     with server_extra():
         from syncline.server.config_report import CheckReport, check_source
     report = CheckReport()

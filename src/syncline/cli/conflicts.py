@@ -8,7 +8,7 @@ COLUMNS = ("id", "at", "user", "table", "key", "column", "kind", "rule", "server
 
 app = office_app(
     noun="conflict",
-    help_text="What two people changed at once, and which value was kept; newest first.",
+    help_text="List what two people changed at once.",
     columns=COLUMNS,
     read=lambda source, wanted: source.conflicts(wanted),
     example="Example: syncline conflicts --user nurse-17 --json",

@@ -15,7 +15,10 @@ Yes = Annotated[bool, typer.Option("--yes", help="Really do it: devices' records
 
 
 def deprovision(config: Config = CONFIG_DEFAULT, yes: Yes = False, json: Json = False) -> None:
-    """Remove every trace of Syncline from the source. Its own tables and rows stay as they are."""
+    """Remove every trace of Syncline from the source.
+
+    The company's own tables and rows stay as they are.
+    """
     settings = load(config)
     if not yes:
         raise ConfigError(

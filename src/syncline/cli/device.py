@@ -7,7 +7,7 @@ import typer
 from syncline.cli import device_rejections, device_run, device_status, device_sync
 
 app = typer.Typer(
-    help="A replica on this machine: sync it, keep it in step, look at it.",
+    help="Sync a replica on this machine, or look at it.",
     epilog="Example: syncline device sync --db nurse.db --server http://127.0.0.1:8787 --token @token.txt",
     rich_markup_mode=None,
     no_args_is_help=True,

@@ -10,7 +10,10 @@ COLUMNS = ("id", "at", "table", "key", "operation", "code", "reason")
 
 
 def rejections(db: ReplicaFile, json: Json = False) -> None:
-    """Changes made on this device that the server refused, and why; works offline."""
+    """List changes that the server refused.
+
+    With the reason; works offline.
+    """
     from syncline.replica.api import read_rejections
 
     found = read_rejections(existing_replica(db))

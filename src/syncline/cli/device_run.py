@@ -18,7 +18,10 @@ REFRESH_SECONDS = 0.25
 
 
 def run(db: ReplicaFile, server: ServerUrl, token: Token) -> None:
-    """Stay in step until interrupted (^C or SIGTERM), with a status line."""
+    """Stay in step until interrupted.
+
+    Shows a status line on a terminal, otherwise a line per change; ^C or SIGTERM ends it.
+    """
     from syncline import Replica
 
     replica = Replica(db, server, token=token_source(token))

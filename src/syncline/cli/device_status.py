@@ -8,7 +8,10 @@ from syncline.cli.replica_file import existing_replica
 
 
 def status(db: ReplicaFile, json: Json = False) -> None:
-    """State, pending and refused changes, checkpoint and last sync; works offline."""
+    """Show where the replica stands.
+
+    State, pending and refused changes, checkpoint and last sync; works offline.
+    """
     from syncline.replica.api import read_status
 
     found = read_status(existing_replica(db))

@@ -19,9 +19,10 @@ Timeout = Annotated[float, typer.Option("--timeout", help="Give up after so many
 
 
 def sync(db: ReplicaFile, server: ServerUrl, token: Token, timeout: Timeout = 60.0, json: Json = False) -> None:
-    """Sync until both sides are quiet: nothing pending, and the newest checkpoint reached.
+    """Sync once, until both sides are quiet.
 
-    Makes the file if there is none. When the time runs out it exits 1 and still prints its report.
+    That is: nothing is pending, and the newest checkpoint is reached.
+    It makes the file if there is none. When the time runs out it exits 1 and still prints its report.
     """
     from syncline import Replica
 

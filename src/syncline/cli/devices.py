@@ -10,7 +10,10 @@ COLUMNS = ("device", "user", "seen_at", "last", "included", "rejected", "conflic
 
 
 def devices(config: Config = CONFIG_DEFAULT, json: Json = False) -> None:
-    """The devices that ever said hello: whose, when last seen, how much of what they sent is included."""
+    """List the devices and their users.
+
+    Per device: when it was last seen, its last change that arrived and the last one included in a checkpoint.
+    """
     found = read_records(config, lambda source: source.devices())
     if json:
         print_json(found)

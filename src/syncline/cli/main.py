@@ -1,4 +1,7 @@
-"""The `syncline` command and its exit statuses: 0 done, 1 the work failed, 2 wrong use or configuration, 130 interrupted."""
+"""The `syncline` command.
+
+Exit statuses: 0 done, 1 the work failed, 2 wrong use or configuration, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="syncline",
     help="Keeps a local SQLite database on every device in step with the database a company already has.",
-    epilog="A command explains itself: syncline check --help. Environment variables such as SYNCLINE_SOURCE_URL override "
-    "the configuration: docs/cli.md names them all.",
+    epilog="Example: syncline check --help. Environment variables such as SYNCLINE_SOURCE_URL override the "
+    "configuration: docs/cli.md names them all.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -90,5 +93,5 @@ def _status_of_usage_error(error: Exception, arguments: list[str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print_note(explain())
     else:
-        print_note(f"Error: {explain()} See: {command} --help [usage]")
+        print_note(f"Error: {str(explain()).rstrip('.')}. See: {command} --help [usage]")
     return 2

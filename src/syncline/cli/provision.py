@@ -17,7 +17,10 @@ Sql = Annotated[bool, typer.Option("--sql", help="Print the script for the DBA i
 
 
 def provision(config: Config = CONFIG_DEFAULT, sql: Sql = False, json: Json = False) -> None:
-    """Install capture in the source. Idempotent, and a matter of seconds whatever the size of the database."""
+    """Install capture in the source.
+
+    It may be run again at any time, and takes seconds whatever the size of the database.
+    """
     settings = load(config)
     with server_extra():
         from syncline.server.config import load_plan

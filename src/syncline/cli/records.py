@@ -16,7 +16,7 @@ Records = list[dict[str, Any]]
 
 
 def read_records(config: Path, read: Callable[[Source], Awaitable[Records]]) -> Records:
-    """What `read` gets from the source: `key` lists become objects column -> value, `x_us` becomes `x_at` (`at_us`: `at`)."""
+    """What `read` gets from the source: `key` becomes an object column -> value, `x_us` `x_at`, and `at_us` `at`."""
 
     async def work(source: Source) -> Records:
         records = await read(source)

@@ -8,7 +8,7 @@ COLUMNS = ("id", "at", "user", "table", "key", "operation", "code", "reason")
 
 app = office_app(
     noun="rejection",
-    help_text="Changes from devices that the server refused, with the reason; newest first.",
+    help_text="List changes that the server refused.",
     columns=COLUMNS,
     read=lambda source, wanted: source.rejections(wanted),
     example="Example: syncline rejections --device 7f… --json",

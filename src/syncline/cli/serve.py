@@ -26,7 +26,10 @@ def serve(
     workers: Workers = 1,
     log_level: LogLevel = "info",
 ) -> None:
-    """Run the server until it is told to end (SIGTERM or ^C). Prints "listening on URL" when it is ready."""
+    """Run the server.
+
+    Prints "listening on http://HOST:PORT" when it is ready; SIGTERM or ^C ends it cleanly.
+    """
     if workers != 1:
         raise ConfigError(
             "More than one worker is not in this version yet.", hint="Leave --workers away.", code="not_yet"

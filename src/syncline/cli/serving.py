@@ -55,7 +55,7 @@ def run_server(app: Any, host: str, port: int, log_level: str, announce: Callabl
 
 
 class _Server(uvicorn.Server):
-    """uvicorn raises the signal again after a clean end, which would turn it into a failure: we keep it to ourselves."""
+    """uvicorn raises the signal again after a clean end, which would turn it into a failure: this one does not."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)

@@ -43,8 +43,6 @@ def _rows(shape: Shape) -> dict[str, str]:
     return {
         "upsert": f"INSERT INTO {shape.table} ({quote_list(shape.columns)}) VALUES ({_marks(len(shape.columns))}) "
         f"ON CONFLICT ({quote_list(shape.key)}) {upsert}",
-        "load": f"INSERT OR REPLACE INTO {shape.table} ({quote_list(shape.columns)}) "
-        f"VALUES ({_marks(len(shape.columns))})",
         "delete": f"DELETE FROM {shape.table} WHERE {own_key}",
         "any_row": f"SELECT EXISTS (SELECT 1 FROM {shape.table})",
         "empty": f"DELETE FROM {shape.table}",

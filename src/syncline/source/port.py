@@ -290,6 +290,10 @@ class Source(Protocol):
 
     async def provision_script(self, plan: Plan) -> tuple[str, ...]: ...
 
+    async def pending_provision(self, plan: Plan) -> list[str]:
+        """What `provision` would change, in words; empty if nothing."""
+        ...
+
     async def attach(self, plan: Plan) -> None:
         """Get ready to serve the plan; NotProvisionedError or SchemaChangedError if capture does not fit it."""
         ...

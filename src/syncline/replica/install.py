@@ -1,0 +1,191 @@
+"""Putting a program into the file: a first one, or a new one over an old one with work still pending."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from syncline.errors import ProtocolError, ReplicaError
+from syncline.log import logger
+from syncline.model.identifiers import PREFIX, quote
+from syncline.model.program import Program, ProgramTable, program_hash
+from syncline.model.program_carry import build_set_aside, build_take_back, can_carry, is_same_layout
+from syncline.replica.store import Store
+
+_log = logger("replica.install")
+
+
+def install_program(store: Store, program: Program) -> None:
+    """Inside the caller's write transaction. ReplicaError where this SQLite is too old or an app's table is in the way."""
+    _check_version(program)
+    old = store.program.tables if store.program else {}
+    _check_names(store, program, old)
+    store.guard.allow({*program.tables, *old})
+    _drop_derived(store)
+    for table in old.values():
+        new = program.tables.get(table.name)
+        if new is None or not can_carry(table, new):
+            _retire(store, table)
+    for table in program.tables.values():
+        _put(store, old.get(table.name), table)
+    with store.guard.strict():
+        for table in program.tables.values():
+            for statement in table.ddl["triggers"]:
+                _execute(store, statement)
+        for statement in program.views:
+            _execute(store, statement)
+    _check_triggers(store, program)
+    document = json.dumps(program.dump(), ensure_ascii=False)
+    store.connection.execute(
+        "INSERT OR REPLACE INTO syncline_program (kind, hash, document) VALUES ('current', ?, ?)",
+        (program.hash, document),
+    )
+    # What this program newly shows was never sent: everything is asked for again. The rows that are here stay
+    # visible meanwhile, and a cut that is under way for the old program is thrown away.
+    store.connection.execute("UPDATE syncline_state SET cursor = NULL, apply_count = apply_count + 1")
+
+
+def _check_version(program: Program) -> None:
+    if sqlite3.sqlite_version_info < program.sqlite_min:
+        needed = ".".join(str(part) for part in program.sqlite_min)
+        raise ReplicaError(
+            f"The server's program needs SQLite {needed}; this is {sqlite3.sqlite_version}.",
+            hint="Update the app, or the SQLite that it uses.",
+            code="sqlite_too_old",
+        )
+
+
+def _check_names(store: Store, program: Program, old: dict[str, ProgramTable]) -> None:
+    """An app's own table, view or index is never taken for a synced one."""
+    known = {name.lower() for name in old}
+    for name in program.tables:
+        if name.lower() in known:
+            continue
+        row = store.connection.execute(
+            "SELECT type FROM sqlite_schema WHERE lower(name) = lower(?) AND type IN ('table', 'view')", (name,)
+        ).fetchone()
+        if row:
+            raise ReplicaError(
+                f'The file already has a {row[0]} "{name}" of the app\'s own, and the server syncs one of that name.',
+                hint="Rename the app's own, or use another file.",
+                code="table_exists",
+            )
+
+
+def _drop_derived(store: Store) -> None:
+    """Our triggers, views and copies of indexes hold nothing: they are made anew."""
+    rows = store.connection.execute(
+        "SELECT type, name FROM sqlite_schema WHERE (type IN ('trigger', 'view') AND substr(name, 1, 9) = ?1) "
+        "OR (type = 'index' AND substr(name, 1, 15) = 'syncline_index_')",
+        (PREFIX,),
+    ).fetchall()
+    kept = ("syncline_rejections", "syncline_conflicts")
+    for kind, name in rows:
+        if name not in kept:
+            store.connection.execute(f"DROP {kind} {quote(name)}")
+
+
+def _put(store: Store, old: ProgramTable | None, new: ProgramTable) -> None:
+    """The tables of one synced table, with what they held before."""
+    if old is None or not can_carry(old, new):
+        _create(store, new)
+    elif not is_same_layout(old, new):
+        own = _app_objects(store, new.name)
+        for statement in build_set_aside(old):
+            store.connection.execute(statement)
+        _create(store, new)
+        for statement in build_take_back(old, new):
+            store.connection.execute(statement)
+        _put_back(store, own)
+    with store.guard.strict():
+        for statement in new.ddl["indexes"]:
+            _execute(store, statement)
+
+
+def _create(store: Store, table: ProgramTable) -> None:
+    with store.guard.strict():
+        for statement in (table.ddl["table"], *table.ddl["ours"].values(), *table.ddl["our_indexes"]):
+            _execute(store, statement)
+
+
+def _app_objects(store: Store, table: str) -> list[tuple[str, str]]:
+    """Indexes and triggers that the app itself put on a synced table: they go when the table is made anew."""
+    return store.connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE tbl_name = ?1 AND type IN ('index', 'trigger') "
+        "AND sql IS NOT NULL AND substr(name, 1, 9) <> ?2",
+        (table, PREFIX),
+    ).fetchall()
+
+
+def _put_back(store: Store, objects: list[tuple[str, str]]) -> None:
+    for name, sql in objects:
+        try:
+            store.connection.execute(sql)
+        except sqlite3.Error as error:
+            _log.warning("The app's own %s does not fit the new table: %s", name, error)
+
+
+def _retire(store: Store, table: ProgramTable) -> None:
+    """The table syncs no longer: its rows go. Its pending changes keep their numbers until the server has answered."""
+    pending = store.number(table, "any_pending")
+    ours = {kind: quote(f"{PREFIX}{kind}_{table.name}") for kind in ("held", "sent", "replaced", "outbox")}
+    for name in (quote(table.name), ours["held"], ours["sent"], ours["replaced"]):
+        store.connection.execute(f"DROP TABLE {name}")
+    if not pending:
+        store.connection.execute(f"DROP TABLE {ours['outbox']}")
+        return
+    kind = f"retired_{store.state().apply_count}"
+    place = quote(f"{PREFIX}{kind}_{table.name}")
+    store.connection.execute(f"ALTER TABLE {ours['outbox']} RENAME TO {place}")
+    (document,) = store.connection.execute(
+        "SELECT document FROM syncline_program WHERE kind = 'current'"
+    ).fetchone()
+    spec = json.loads(document)["tables"][table.name]
+    spec["statements"] = {name: sql.replace(ours["outbox"], place) for name, sql in spec["statements"].items()}
+    spec["ddl"] = {"place": place}
+    kept = {"tables": {table.name: spec}}
+    store.connection.execute(
+        "INSERT INTO syncline_program (kind, hash, document) VALUES (?, ?, ?) ON CONFLICT (kind) "
+        "DO UPDATE SET document = json_set(document, '$.tables', "
+        "json_patch(json_extract(document, '$.tables'), json_extract(excluded.document, '$.tables')))",
+        (kind, program_hash(kept), json.dumps(kept, ensure_ascii=False)),
+    )
+
+
+def forget_retired(store: Store) -> None:
+    """Inside a write transaction: outboxes of tables that sync no longer go when they are empty."""
+    for name, table in list(store.retired.items()):
+        if not store.number(table, "any_pending"):
+            store.connection.execute(f"DROP TABLE {table.ddl['place']}")
+            kind = name.rpartition(" ")[2]
+            store.connection.execute("DELETE FROM syncline_program WHERE kind = ?", (kind,))
+            del store.retired[name]
+
+
+def _execute(store: Store, statement: str) -> None:
+    """A statement of the program's, under the guard."""
+    try:
+        store.connection.execute(statement)
+    except sqlite3.DatabaseError as error:
+        if store.guard.refused:
+            refused, store.guard.refused = store.guard.refused, ""
+            raise ProtocolError(
+                f"The server's program wants what no program may: {refused}.",
+                hint="Do not trust this server.",
+                code="program_refused",
+            ) from error
+        raise
+
+
+def _check_triggers(store: Store, program: Program) -> None:
+    """A trigger's body is compiled when it would fire: do that now, so that the guard sees it."""
+    with store.guard.strict():
+        for table in program.tables.values():
+            key = quote(table.key[0])
+            for statement in (
+                f"EXPLAIN INSERT INTO {quote(table.name)} DEFAULT VALUES",
+                f"EXPLAIN UPDATE {quote(table.name)} SET {', '.join(f'{quote(c)} = NULL' for c in table.columns)}",
+                f"EXPLAIN DELETE FROM {quote(table.name)} WHERE {key} IS NULL",
+            ):
+                _execute(store, statement)
+        _execute(store, "EXPLAIN SELECT * FROM syncline_pending")

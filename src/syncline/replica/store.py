@@ -1,0 +1,202 @@
+"""The replica's file as the sync agent sees it: one guarded connection, our state, the program and its statements."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from syncline.clock import Clock
+from syncline.errors import ProtocolError, ReplicaError
+from syncline.model.identifiers import quote
+from syncline.model.program import Program, ProgramTable
+from syncline.model.program_base import BOOTSTRAP, FILE_FORMAT
+from syncline.replica.guard import Guard
+from syncline.system.clock import SYSTEM_CLOCK
+from syncline.system.database import Prepare, execute, fetch_all, immediate, open_database
+from syncline.values import RawText, Value
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The one row of `syncline_state` (times in µs). `cursor` None: the next download is everything."""
+
+    seq: int
+    included: int
+    base: int
+    seen: int
+    cursor: str | None
+    apply_count: int
+    epoch: int
+    device: str | None
+    nonce: str | None
+    user: str | None
+    synced: bool
+    last_synced_us: int | None
+    purge_pending: bool
+    wiped: str | None
+
+    @property
+    def has_pending(self) -> bool:
+        return self.seq > self.included
+
+
+_STATE = (
+    "SELECT seq, included, base, seen, cursor, apply_count, epoch, device, nonce, user, synced, last_synced_us, "
+    "purge_pending, wiped FROM syncline_state"
+)
+
+
+def read_state(connection: sqlite3.Connection) -> State:
+    row = connection.execute(_STATE).fetchone()
+    return State(*row[:10], bool(row[10]), row[11], bool(row[12]), row[13])
+
+
+class Store:
+    """Opens or creates the file. ReplicaError where it is no SQLite file, or one of a later Syncline."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        prepare: Prepare | None = None,
+        busy_seconds: float = 10.0,
+    ) -> None:
+        self.path = Path(path)
+        self.clock = clock
+        self.prepare = prepare
+        self.program: Program | None = None
+        self.retired: dict[str, ProgramTable] = {}
+        self._closing: list[Callable[[], None]] = []
+        self._busy_ms = int(busy_seconds * 1000)
+        self.connection = open_database(self.path, create=True, busy_seconds=busy_seconds, prepare=prepare)
+        try:
+            self._set_up()
+        except sqlite3.DatabaseError as error:
+            self.connection.close()
+            raise _as_replica_error(error, self.path) from error
+        except BaseException:
+            self.connection.close()
+            raise
+        self.guard = Guard(self.connection)
+        try:
+            self.load_program()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _set_up(self) -> None:
+        db = self.connection
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA secure_delete = ON")
+        db.execute("PRAGMA temp_store = MEMORY")
+        # Server rows come in any order, and a child may be rejected before its parent: only the app's own
+        # connections enforce foreign keys.
+        db.execute("PRAGMA foreign_keys = OFF")
+        if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'syncline_pending'").fetchone() is None:
+            with immediate(db):
+                for statement in BOOTSTRAP:
+                    db.execute(statement)
+        (written,) = db.execute("SELECT format FROM syncline_state").fetchone()
+        if written > FILE_FORMAT:
+            raise ReplicaError(
+                f'"{self.path}" was written by a later Syncline (file format {written}).',
+                hint="Update Syncline.",
+                code="file_format",
+            )
+        # Left by a process that died: a half received download, or a marked group that was never ended.
+        if db.execute("SELECT EXISTS (SELECT 1 FROM syncline_stage) OR (SELECT grp FROM syncline_state)").fetchone()[0]:
+            with immediate(db):
+                db.execute("DELETE FROM syncline_stage")
+                db.execute("UPDATE syncline_state SET grp = 0")
+
+    # ------------------------------------------------------------ state and program
+    def state(self) -> State:
+        return read_state(self.connection)
+
+    def load_program(self) -> None:
+        """Reads the stored program and makes the connection's temporary tables."""
+        self.program, self.retired = None, {}
+        for kind, document in self.connection.execute("SELECT kind, document FROM syncline_program").fetchall():
+            if kind == "current":
+                self.program = Program.load(json.loads(document))
+            else:
+                only = Program(json.loads(document)).tables
+                self.retired.update({f"{name} {kind}": table for name, table in only.items()})
+        if self.program is None:
+            return
+        self.guard.allow(set(self.program.tables))
+        for (name,) in self.connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
+            self.connection.execute(f"DROP TABLE temp.{quote(name)}")
+        with self.guard.strict():
+            for statement in self.program.session:
+                self.connection.execute(statement)
+
+    @property
+    def tables(self) -> dict[str, ProgramTable]:
+        return self.program.tables if self.program else {}
+
+    @property
+    def outboxes(self) -> list[ProgramTable]:
+        """All tables with an outbox, those that no longer sync included."""
+        return [*self.tables.values(), *self.retired.values()]
+
+    def table(self, name: Any) -> ProgramTable:
+        """ProtocolError where the server names a table that the program does not: the program is out of date."""
+        found = self.tables.get(name) if isinstance(name, str) else None
+        if found is None:
+            raise ProtocolError(f'The server sent rows of "{name}", which the program does not know.', code="layout")
+        return found
+
+    # ------------------------------------------------------------ statements of the program
+    def run(self, table: ProgramTable, statement: str, parameters: Sequence[Value] = ()) -> sqlite3.Cursor:
+        with self.guard.strict():
+            return execute(self.connection, table.statements[statement], parameters)
+
+    def run_many(self, table: ProgramTable, statement: str, rows: Iterable[Sequence[Value]]) -> None:
+        with self.guard.strict():
+            self.connection.executemany(table.statements[statement], rows)
+
+    def fetch(self, table: ProgramTable, statement: str, parameters: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        """All rows; text that is not UTF-8 as RawText."""
+        sql = table.statements[statement]
+        with self.guard.strict():
+            if any(type(value) is RawText for value in parameters):
+                return execute(self.connection, sql, parameters).fetchall()
+            return fetch_all(self.connection, sql, parameters)
+
+    def number(self, table: ProgramTable, statement: str, parameters: Sequence[Value] = ()) -> int:
+        """The one number that a statement answers."""
+        return int(self.run(table, statement, parameters).fetchone()[0] or 0)
+
+    # ------------------------------------------------------------ the machine
+    def now_us(self) -> int:
+        return self.clock.now_us()
+
+    def truncate_log(self) -> bool:
+        """Empties the write-ahead log, where old versions of pages lie; False while a reader still needs them."""
+        self.connection.execute("PRAGMA busy_timeout = 50")
+        try:
+            busy, _, _ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError:
+            return False
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {self._busy_ms}")
+        return not busy
+
+    def close(self) -> None:
+        self.connection.set_authorizer(None)
+        self.connection.close()
+
+
+def _as_replica_error(error: sqlite3.DatabaseError, path: Path) -> ReplicaError:
+    if "not a database" in str(error):
+        return ReplicaError(
+            f'"{path}" is not an SQLite database.', hint="Give another file name.", code="not_a_database"
+        )
+    return ReplicaError(f'"{path}" cannot be opened: {error}.', hint="Is another program holding it?", code="open_failed")
