@@ -36,6 +36,7 @@ def mutations(draw: st.DrawFn) -> Mutation:
         seen_us=draw(counts),
         base=draw(counts),
         insert=draw(counts),
+        included=draw(counts),
     )
 
 

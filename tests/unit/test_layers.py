@@ -93,8 +93,8 @@ def refuse_import(part: str, module: str, name: str, tree: ast.AST) -> str | Non
     row = ROWS[part]
     if top == "syncline":
         other = rest.partition(".")[0]
-        if other not in ROWS:
-            return "the package's front door, which stands above all rows"
+        if other not in ROWS:  # `from syncline import Replica`
+            return "the package's front door, which stands above the replica" if row <= ROWS["replica"] else None
         if other == "testing" and part != "testing" and not module.startswith("syncline.cli.simulate"):
             return "testing is for users; only cli/simulate imports it"
         if ROWS[other] > row:
@@ -224,6 +224,7 @@ ALLOWED = {
     "a type of the date": ("model/good.py", "from datetime import datetime\nx = datetime(2026, 1, 1)"),
     "the replica's packages": ("replica/good.py", "import httpx\nimport websockets.sync.client\nimport sqlite3"),
     "the simulator's verb": ("cli/simulate.py", "from syncline.testing import simulator"),
+    "the front door from above": ("cli/good.py", "from syncline import Replica"),
     "the front door itself": ("__init__.py", "from syncline.replica.api import Replica"),
 }
 

@@ -141,5 +141,4 @@ def test_an_unknown_policy_is_answered_with_the_nearest_or_with_all() -> None:
 
 
 def test_stamps_are_ordered_by_time_then_writer() -> None:
-    stamps = [Stamp(1, 9), Stamp(2, OFFICE), Stamp(2, ANNA), Stamp(2, BEN), Stamp(3)]
-    assert sorted(reversed(stamps)) == stamps
+    assert Stamp(1, 9) < Stamp(2, OFFICE) < Stamp(2, ANNA) < Stamp(2, BEN) < Stamp(3)

@@ -28,6 +28,7 @@ MUTATION = Mutation(
     seen_us=9,
     base=3,
     insert=2,
+    included=4,
 )
 
 EXAMPLES: list[Any] = [
@@ -52,6 +53,7 @@ MUTATION_SHAPE: dict[str, Any] = {
     "seen": 9,
     "base": 3,
     "insert": 2,
+    "included": 4,
 }
 
 SHAPES: dict[int, dict[str, dict[str, Any]]] = {
@@ -206,6 +208,7 @@ def field_cases() -> list[Any]:
             ("seen", None, -1),
             ("base", None, -1),
             ("insert", None, -1),
+            ("included", None, -1),
         ),
         "Upload": (
             ("groups", None, {}, [None], [{}], [{"marked": 1, "mutations": [MUTATION_SHAPE]}]),

@@ -18,7 +18,8 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it i
 def init(source_url: SourceUrl, config: Config = CONFIG_DEFAULT, force: Force = False, json: Json = False) -> None:
     """Write a commented configuration for a database.
 
-    It reads tables, keys and foreign keys and changes nothing. Tables that cannot sync are named on standard error, with the reason and the remedy.
+    It reads tables, keys and foreign keys and changes nothing. Tables that cannot sync are named on standard
+    error, with the reason and the remedy.
     """
     with server_extra():
         from syncline.server.starter import refusals

@@ -16,7 +16,7 @@ OURS = ("held", "outbox", "sent")
 
 def is_same_layout(old: ProgramTable, new: ProgramTable) -> bool:
     """Nothing of the table itself or of ours beside it changes."""
-    return bool(old.ddl["table"] == new.ddl["table"] and old.ddl["ours"] == new.ddl["ours"] and old.columns == new.columns)
+    return all(old.ddl[part] == new.ddl[part] for part in ("table", "ours")) and old.columns == new.columns
 
 
 def can_carry(old: ProgramTable, new: ProgramTable) -> bool:
@@ -68,5 +68,5 @@ def _mutations(old: ProgramTable, new: ProgramTable, kind: str, leading: list[st
         words[place // MASK_BITS].append(f"{bit} * {1 << place % MASK_BITS}")
     targets += [f"m{number}" for number in range(new.words)]
     expressions += [" + ".join(word) or "0" for word in words]
-    into = quote(f"{PREFIX}{kind}_{new.name}")
-    return f"INSERT INTO {into} ({', '.join(targets)}) SELECT {', '.join(expressions)} FROM {carry_name(kind, new.name)}"
+    into, place = quote(f"{PREFIX}{kind}_{new.name}"), carry_name(kind, new.name)
+    return f"INSERT INTO {into} ({', '.join(targets)}) SELECT {', '.join(expressions)} FROM {place}"

@@ -1,4 +1,4 @@
-"""One synced table as the program sees it: names of our tables beside it, its columns in our SQL, masks of changed ones."""
+"""One synced table as the program sees it: our names beside it, its columns in our SQL, masks of changed ones."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def build_shape(plan: Plan, synced: SyncedTable) -> Shape:
     rowid_key = len(synced.key) == 1 and synced.table.generated_key and columns[synced.key[0]].type.upper() == "INTEGER"
     types = {name: type_name(column.type) for name, column in columns.items()}
     if len(synced.key) == 1 and types[synced.key[0]].upper() == "INTEGER" and not rowid_key:
-        types[synced.key[0]] = "INT"  # a key of that name and type would become the rowid, and refuse what is no integer
+        types[synced.key[0]] = "INT"  # a key of the type INTEGER becomes the rowid, and refuses what is no integer
     defaults = {name: text for name, column in columns.items() if (text := _default(column))}
     return Shape(
         name=synced.name,
@@ -130,12 +130,12 @@ def build_shape(plan: Plan, synced: SyncedTable) -> Shape:
         defaults=defaults,
         generated=synced.generated & set(synced.values),
         adds=frozenset(name for name in synced.values if merge.policy(synced.policy(name)).rebase == "add"),
-        partial=frozenset(name for name in synced.values if _is_filled_in(columns[name], synced.policy(name), defaults)),
+        partial=frozenset(name for name in synced.values if _fills_in(columns[name], synced.policy(name), defaults)),
         rowid_key=rowid_key,
     )
 
 
-def _is_filled_in(column: Column, policy: str, defaults: dict[str, str]) -> bool:
+def _fills_in(column: Column, policy: str, defaults: dict[str, str]) -> bool:
     unknown_default = column.default is not None and column.name not in defaults
     return policy == "server" or unknown_default
 
@@ -155,8 +155,9 @@ def affinity(declared: str) -> str:
 
 
 _ORDINARY = frozenset(
-    "INT INTEGER TINYINT SMALLINT MEDIUMINT BIGINT UNSIGNED BIG INT2 INT8 CHARACTER VARCHAR VARYING NCHAR NATIVE NVARCHAR "
-    "CHAR TEXT CLOB BLOB REAL DOUBLE PRECISION FLOAT NUMERIC DECIMAL BOOLEAN DATE DATETIME TIME TIMESTAMP UUID JSON".split()
+    ("INT", "INTEGER", "TINYINT", "SMALLINT", "MEDIUMINT", "BIGINT", "UNSIGNED", "BIG", "INT2", "INT8", "CHARACTER")
+    + ("VARCHAR", "VARYING", "NCHAR", "NATIVE", "NVARCHAR", "CHAR", "TEXT", "CLOB", "BLOB", "REAL", "DOUBLE", "FLOAT")
+    + ("PRECISION", "NUMERIC", "DECIMAL", "BOOLEAN", "DATE", "DATETIME", "TIME", "TIMESTAMP", "UUID", "JSON")
 )
 
 

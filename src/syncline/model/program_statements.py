@@ -76,6 +76,7 @@ def _looked_at(shape: Shape) -> dict[str, str]:
         "look_bucket": f"{into} SELECT {_ours(shape)} FROM {held} WHERE bucket = ?1",
         "look_all": f"{into} SELECT {quote_list(shape.key)} FROM {shape.table}",
         "look_included": f"{into} SELECT {_ours(shape)} FROM {outbox} WHERE seq <= ?1",
+        "any_looked": f"SELECT EXISTS (SELECT 1 FROM temp.{look})",
         "looked_pending": f"SELECT DISTINCT {', '.join(f'l.{name}' for name in shape.key_names)} FROM temp.{look} AS l "
         f"JOIN {outbox} AS o ON {_same(shape, 'o', 'l')} WHERE o.seq > ?1",
         "lost": lost,

@@ -22,7 +22,7 @@ def synced_table(plan: Plan, synced: SyncedTable, shape: Shape) -> str:
 
 
 def brought_along(plan: Plan, synced: SyncedTable) -> list[ForeignKey]:
-    """The foreign key that every path of the table begins with: wherever the row goes, the row it points at goes too."""
+    """The foreign key that every path begins with: wherever the row goes, the row it points at goes too."""
     found: list[ForeignKey] = []
     for path in synced.paths:
         key = declared_parent(synced.table, path.steps[0]) if path.steps else None
@@ -71,7 +71,7 @@ def _typed(shape: Shape, letter: str) -> list[str]:
 
 
 def our_indexes(shape: Shape) -> list[str]:
-    return [f"CREATE INDEX {shape.ours('outbox_key')} ON {shape.ours('outbox')} ({', '.join(shape.key_names)})"]
+    return [f"CREATE INDEX {shape.ours('key')} ON {shape.ours('outbox')} ({', '.join(shape.key_names)})"]
 
 
 def scratch_table(shape: Shape) -> str:
@@ -83,7 +83,7 @@ def scratch_table(shape: Shape) -> str:
 
 def source_indexes(synced: SyncedTable, shape: Shape) -> list[str]:
     """Copies of the source's indexes, none of them unique: two rows may swap a unique value on the way."""
-    found = []
+    found: list[str] = []
     for index in synced.table.indexes:
         if set(index.columns) <= set(shape.columns) and index.columns != shape.key[: len(index.columns)]:
             name = quote(f"{PREFIX}index_{shape.name}_{len(found)}")

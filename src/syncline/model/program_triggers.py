@@ -104,8 +104,8 @@ def _record(
     """INSERT INTO the outbox. `row` is the prefix of the key; `values` maps a shadow column to its expression."""
     own_insert = f"SELECT max(seq) FROM {shape.ours('outbox')} WHERE op = 'I' AND {_key_is(shape, row)}"
     stands_on = f"coalesce(({own_insert}), 0)" if stands_on_insert else "0"
-    columns = ("seq", "op", "wall", "seen", "base", "included_then", "grp", "ins")
-    columns += (*shape.mask_names, *shape.key_names, *values)
+    columns = ["seq", "op", "wall", "seen", "base", "included_then", "grp", "ins"]
+    columns += [*shape.mask_names, *shape.key_names, *values]
     expressions = ["s.seq", f"'{operation}'", NOW_US_SQL, "s.seen", "s.base", "s.included", "s.grp", stands_on]
     expressions += [*masks, *(row + quote(column) for column in shape.key), *values.values()]
     where = f" WHERE {condition}" if condition else ""

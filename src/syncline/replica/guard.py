@@ -42,8 +42,8 @@ _ATTACHED = frozenset(
 
 _CATALOG = frozenset({"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema", "sqlite_sequence"})
 _FUNCTIONS = frozenset(
-    "abs coalesce count hex ifnull iif instr json_object julianday length lower ltrim max min nullif quote "
-    "randomblob replace round rtrim strftime substr sum total trim typeof unicode upper zeroblob".split()
+    ("abs", "coalesce", "count", "hex", "ifnull", "iif", "json_object", "julianday", "length", "lower", "max", "min")
+    + ("nullif", "quote", "randomblob", "round", "strftime", "substr", "sum", "total", "trim", "typeof", "upper")
 )
 
 

@@ -16,7 +16,7 @@ _log = logger("replica.install")
 
 
 def install_program(store: Store, program: Program) -> None:
-    """Inside the caller's write transaction. ReplicaError where this SQLite is too old or an app's table is in the way."""
+    """Inside the caller's write transaction. ReplicaError where SQLite is too old or an app's table is in the way."""
     _check_version(program)
     old = store.program.tables if store.program else {}
     _check_names(store, program, old)
@@ -134,20 +134,17 @@ def _retire(store: Store, table: ProgramTable) -> None:
     if not pending:
         store.connection.execute(f"DROP TABLE {ours['outbox']}")
         return
-    kind = f"retired_{store.state().apply_count}"
-    place = quote(f"{PREFIX}{kind}_{table.name}")
+    store.connection.execute(f"DROP INDEX {quote(f'{PREFIX}key_{table.name}')}")
+    kind = f"retired_{store.state().apply_count}_{table.name}"
+    place = quote(PREFIX + kind)
     store.connection.execute(f"ALTER TABLE {ours['outbox']} RENAME TO {place}")
-    (document,) = store.connection.execute(
-        "SELECT document FROM syncline_program WHERE kind = 'current'"
-    ).fetchone()
+    (document,) = store.connection.execute("SELECT document FROM syncline_program WHERE kind = 'current'").fetchone()
     spec = json.loads(document)["tables"][table.name]
     spec["statements"] = {name: sql.replace(ours["outbox"], place) for name, sql in spec["statements"].items()}
-    spec["ddl"] = {"place": place}
+    spec["ddl"] = {"place": place, "kind": kind}
     kept = {"tables": {table.name: spec}}
     store.connection.execute(
-        "INSERT INTO syncline_program (kind, hash, document) VALUES (?, ?, ?) ON CONFLICT (kind) "
-        "DO UPDATE SET document = json_set(document, '$.tables', "
-        "json_patch(json_extract(document, '$.tables'), json_extract(excluded.document, '$.tables')))",
+        "INSERT INTO syncline_program (kind, hash, document) VALUES (?, ?, ?)",
         (kind, program_hash(kept), json.dumps(kept, ensure_ascii=False)),
     )
 
@@ -157,8 +154,7 @@ def forget_retired(store: Store) -> None:
     for name, table in list(store.retired.items()):
         if not store.number(table, "any_pending"):
             store.connection.execute(f"DROP TABLE {table.ddl['place']}")
-            kind = name.rpartition(" ")[2]
-            store.connection.execute("DELETE FROM syncline_program WHERE kind = ?", (kind,))
+            store.connection.execute("DELETE FROM syncline_program WHERE kind = ?", (table.ddl["kind"],))
             del store.retired[name]
 
 

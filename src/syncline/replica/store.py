@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,9 @@ _STATE = (
 
 
 def read_state(connection: sqlite3.Connection) -> State:
-    row = connection.execute(_STATE).fetchone()
-    return State(*row[:10], bool(row[10]), row[11], bool(row[12]), row[13])
+    row = list(connection.execute(_STATE).fetchone())
+    row[10], row[12] = bool(row[10]), bool(row[12])
+    return State(*row)
 
 
 class Store:
@@ -71,7 +72,6 @@ class Store:
         self.prepare = prepare
         self.program: Program | None = None
         self.retired: dict[str, ProgramTable] = {}
-        self._closing: list[Callable[[], None]] = []
         self._busy_ms = int(busy_seconds * 1000)
         self.connection = open_database(self.path, create=True, busy_seconds=busy_seconds, prepare=prepare)
         try:
@@ -126,8 +126,7 @@ class Store:
             if kind == "current":
                 self.program = Program.load(json.loads(document))
             else:
-                only = Program(json.loads(document)).tables
-                self.retired.update({f"{name} {kind}": table for name, table in only.items()})
+                (self.retired[kind],) = Program(json.loads(document)).tables.values()
         if self.program is None:
             return
         self.guard.allow(set(self.program.tables))
@@ -158,9 +157,14 @@ class Store:
         with self.guard.strict():
             return execute(self.connection, table.statements[statement], parameters)
 
-    def run_many(self, table: ProgramTable, statement: str, rows: Iterable[Sequence[Value]]) -> None:
+    def run_many(self, table: ProgramTable, statement: str, rows: Sequence[Sequence[Value]]) -> None:
+        sql = table.statements[statement]
         with self.guard.strict():
-            self.connection.executemany(table.statements[statement], rows)
+            if any(RawText in map(type, row) for row in rows):
+                for row in rows:
+                    execute(self.connection, sql, row)
+            else:
+                self.connection.executemany(sql, rows)
 
     def fetch(self, table: ProgramTable, statement: str, parameters: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
         """All rows; text that is not UTF-8 as RawText."""
@@ -199,4 +203,6 @@ def _as_replica_error(error: sqlite3.DatabaseError, path: Path) -> ReplicaError:
         return ReplicaError(
             f'"{path}" is not an SQLite database.', hint="Give another file name.", code="not_a_database"
         )
-    return ReplicaError(f'"{path}" cannot be opened: {error}.', hint="Is another program holding it?", code="open_failed")
+    return ReplicaError(
+        f'"{path}" cannot be opened: {error}.', hint="Is another program holding it?", code="open_failed"
+    )

@@ -49,7 +49,7 @@ def find_joins(schema: Schema) -> list[Join]:
     joins: list[Join] = []
     for table in tables.values():
         taken: set[str] = set()
-        for key in table.foreign_keys:
+        for key in sorted(table.foreign_keys, key=lambda key: table.column_names.index(key.columns[0])):
             taken.update(key.columns)
             if key.table in tables and key.table != table.name:
                 joins.append(Join(table.name, key.columns, key.table, key.references))

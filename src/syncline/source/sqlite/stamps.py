@@ -29,14 +29,15 @@ class RowStamps:
         )
 
     def text(self) -> str:
-        stored: dict[str, object] = {}
+        parts = []
         if self.born:
-            stored["b"] = (self.born.time_us, self.born.writer)
+            parts.append(f'"b":[{self.born.time_us},{self.born.writer}]')
         if self.died:
-            stored["d"] = (self.died.time_us, self.died.writer)
+            parts.append(f'"d":[{self.died.time_us},{self.died.writer}]')
         if self.columns:
-            stored["c"] = {column: (stamp.time_us, stamp.writer) for column, stamp in self.columns.items()}
-        return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
+            columns = {column: (stamp.time_us, stamp.writer) for column, stamp in self.columns.items()}
+            parts.append(f'"c":{json.dumps(columns, ensure_ascii=False, separators=(",", ":"))}')
+        return f"{{{','.join(parts)}}}"
 
     def of(self, column: str) -> Stamp | None:
         return self.columns.get(column, self.born)

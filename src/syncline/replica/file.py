@@ -1,0 +1,308 @@
+"""The synchronous core of a replica: messages in, messages out, one SQLite file between. No threads, no network.
+
+The engine drives it in production, the simulator in tests. `position` and the clock samples are all that is not in the
+file: after a crash they begin anew, and nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from syncline import limits
+from syncline.clock import Clock, evaluate_sample
+from syncline.errors import LimitError, OtherUserError, ProtocolError, ReplicaError, ServerError
+from syncline.model.program import Program
+from syncline.protocol import checks, frames
+from syncline.protocol.cursor import digest_of, parse_cursor
+from syncline.protocol.messages import Download, Hello, HelloAnswer, UploadAnswer
+from syncline.protocol.version import PROTOCOL_VERSION
+from syncline.replica.apply import AppliedCut, apply_cut
+from syncline.replica.cut import Collector
+from syncline.replica.identity import renumber
+from syncline.replica.install import install_program
+from syncline.replica.offset import OffsetSamples
+from syncline.replica.outbox import build_upload, count_pending
+from syncline.replica.store import State, Store
+from syncline.replica.wipe import wipe_file
+from syncline.system.clock import SYSTEM_CLOCK
+from syncline.system.database import Prepare, immediate, open_database
+
+PURGE_SENT_SECONDS = 6 * 3600.0
+ENGINE = f"python {sys.version_info.major}.{sys.version_info.minor}"
+
+
+class WipedError(ReplicaError):
+    """The server had this replica deleted: the file is empty now."""
+
+    code = "wiped"
+
+
+class ReplicaFile:
+    """One replica's file. Not for two threads at once, and one per file (`system.lock.FileLock` sees to that).
+
+    `prepare` is called with every connection; `clock` is the machine's where none is given.
+    """
+
+    def __init__(self, path: str | Path, *, clock: Clock = SYSTEM_CLOCK, prepare: Prepare | None = None) -> None:
+        self.store = Store(path, clock=clock, prepare=prepare)
+        self.path = self.store.path
+        self._collector = Collector(self.store)
+        self._offset = OffsetSamples()
+        self._position = 0
+        self._purge_at = 0.0
+        self.head = 0
+        """The newest checkpoint that the server named, by `hello`, a cut or a heartbeat."""
+
+    # ------------------------------------------------------------ hello
+    def hello_request(self) -> dict[str, Any]:
+        state = self.store.state()
+        self._refuse_wiped(state)
+        hello = Hello(
+            protocol=PROTOCOL_VERSION,
+            device=state.device,
+            nonce=state.nonce,
+            engine=ENGINE,
+            sqlite=sqlite3.sqlite_version,
+            packings=tuple(frames.PACKINGS),
+            clock_us=self.store.now_us(),
+            program=self.store.program.hash if self.store.program else None,
+            included=state.included,
+            cursor=state.cursor,
+        )
+        return hello.dump()
+
+    def accept_hello(self, answer: dict[str, Any], sent_us: int, arrived_us: int) -> HelloAnswer:
+        """`sent_us` and `arrived_us` are the device's raw clock. OtherUserError, ProtocolError, ReplicaError."""
+        told = HelloAnswer.load(answer)
+        state = self.store.state()
+        if state.user is not None and told.user != state.user:
+            raise OtherUserError(
+                "This file belongs to somebody else.",
+                hint="Use another file, or replace_user=True once nothing is pending.",
+            )
+        program = Program.load(told.program) if told.program is not None else None
+        if program is None and self.store.program is None:
+            raise ProtocolError("The server sent no program, and this file has none.", code="no_program")
+        self._collector.abandon()
+        if program is not None and (self.store.program is None or program.hash != self.store.program.hash):
+            self._install(program)
+        with immediate(self.store.connection):
+            if told.identity == "new":
+                renumber(self.store, told.device, reoffer_sent=told.reoffer_sent)
+            self.store.connection.execute(
+                "UPDATE syncline_state SET device = ?, nonce = ?, user = ?", (told.device, told.nonce, told.user)
+            )
+        sample = evaluate_sample(sent_us, told.received_us, told.answered_us, arrived_us)
+        self._offset.add(sample, self.store.clock)
+        self.head = told.head
+        state = self.store.state()
+        self._position = min(max(state.included, told.last if told.identity == "known" else 0), state.seq)
+        return told
+
+    def _install(self, program: Program) -> None:
+        try:
+            with immediate(self.store.connection):
+                install_program(self.store, program)
+        finally:
+            self.store.load_program()
+
+    # ------------------------------------------------------------ upload
+    def upload_request(self) -> dict[str, Any] | None:
+        """The next groups beyond the volatile position, or None when everything was offered."""
+        offset = self._offset.best(self.store.clock)
+        upload = build_upload(self.store, self._position, self.store.now_us(), offset)
+        return upload.dump() if upload else None
+
+    def accept_upload(self, answer: dict[str, Any]) -> UploadAnswer:
+        """A hint only: it moves the position, nothing that lasts (rule 8)."""
+        told = UploadAnswer.load(answer)
+        self._position = told.last if told.gap else max(self._position, told.last)
+        return told
+
+    def offer_again(self) -> None:
+        """After a time-out or an error: from the first mutation that no applied cut includes."""
+        self._position = 0
+
+    @property
+    def has_unoffered(self) -> bool:
+        state = self.store.state()
+        return state.device is not None and state.seq > max(self._position, state.included)
+
+    # ------------------------------------------------------------ download
+    def download_request(self, with_buckets: bool = False, wait: float = 0) -> dict[str, Any]:
+        """What the file has, for `/v1/download` and `/v1/live`."""
+        state = self.store.state()
+        self._refuse_wiped(state)
+        names = [name for (name,) in self.store.connection.execute("SELECT name FROM syncline_bucket").fetchall()]
+        asked = Download(
+            device=state.device or "",
+            cursor=state.cursor,
+            included=state.included,
+            apply_count=state.apply_count,
+            digest=digest_of(names),
+            buckets=tuple(names) if with_buckets else None,
+            wait_seconds=wait,
+        )
+        return asked.dump()
+
+    def receive(self, frame: dict[str, Any]) -> AppliedCut | None:
+        """Takes the next frame; a `commit` applies the cut and answers what that did, or None if it was a stale one.
+
+        ProtocolError (code "layout": ask `hello` for a new program), ServerError for an `error` frame, WipedError.
+        """
+        kind = frame.get("t")
+        if kind == "heartbeat":
+            self._heartbeat(frame)
+            return None
+        if kind == "error":
+            self.abandon()
+            raise server_error(frame)
+        if kind == "wipe":
+            self.wipe(str(frame.get("reason") or ""))
+            raise WipedError("The server had this replica deleted.", hint="Ask the office.")
+        try:
+            finished = self._collector.take(frame)
+            if finished is None:
+                return None
+            cut, commit = finished
+            due = self.store.clock.monotonic_seconds() >= self._purge_at
+            applied = apply_cut(self.store, cut, commit, purge_sent=due)
+        except (ProtocolError, sqlite3.Error):
+            self.abandon()
+            raise
+        self._collector.done()
+        if applied is None:
+            return None
+        if due:
+            self._purge_at = self.store.clock.monotonic_seconds() + PURGE_SENT_SECONDS
+        self.head = max(self.head, applied.checkpoint)
+        self.purge()
+        return applied
+
+    def _heartbeat(self, frame: dict[str, Any]) -> None:
+        """Nothing new: what the device has is the state at `head`. The cursor moves along only where the server says
+        which state of ours it speaks of: an old heartbeat would skip what came in between."""
+        self.head = max(self.head, checks.integer(frame, "head"))
+        told, state = parse_cursor(checks.optional_text(frame, "cursor")), self.store.state()
+        mine = parse_cursor(state.cursor)
+        if frame.get("apply_count") != state.apply_count or told is None or mine is None or told[0] != mine[0]:
+            return
+        if told[1] > mine[1]:
+            self.store.connection.execute(
+                "UPDATE syncline_state SET cursor = ?, base = ?, seen = max(seen, ?) WHERE apply_count = ?",
+                (frame["cursor"], told[1], checks.integer(frame, "time"), state.apply_count),
+            )
+
+    def abandon(self) -> None:
+        """Drops a half received cut."""
+        self._collector.abandon()
+
+    @property
+    def progress(self) -> tuple[int, int] | None:
+        """(rows received, rows expected) while a cut comes in, else None."""
+        cut = self._collector.cut
+        return (cut.received, max(cut.expected, cut.received)) if cut else None
+
+    # ------------------------------------------------------------ purging
+    def purge(self) -> bool:
+        """Empties the log after rows left the file; True when nothing is left to purge. An old reader prevents it."""
+        if not self.store.state().purge_pending:
+            return True
+        if not self.store.truncate_log():
+            return False
+        self.store.connection.execute("UPDATE syncline_state SET purge_pending = 0")
+        return True
+
+    def wipe(self, reason: str = "") -> None:
+        """Deletes everything but the fact that it was wiped; the app's own tables stay."""
+        self._collector.abandon()
+        wipe_file(self.store, reason)
+
+    @staticmethod
+    def _refuse_wiped(state: State) -> None:
+        if state.wiped is not None:
+            raise WipedError("This replica was deleted by the office.", hint="Use another file.")
+
+    # ------------------------------------------------------------ the app's side
+    def state(self) -> State:
+        return self.store.state()
+
+    def pending(self) -> int:
+        """How many mutations wait."""
+        return count_pending(self.store).count
+
+    def connect(self) -> sqlite3.Connection:
+        return connect(self.path, self.store.prepare)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        with transaction(self.path, self.store.prepare) as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def server_error(frame: dict[str, Any]) -> ServerError:
+    """An `error` frame as an exception."""
+    after = frame.get("retry_after")
+    return ServerError(
+        str(frame.get("message") or "The server ended the stream."),
+        hint=str(frame.get("hint") or ""),
+        code=str(frame.get("code") or "server"),
+        retry_after_seconds=float(after) if isinstance(after, int | float) else None,
+    )
+
+
+def connect(path: str | Path, prepare: Prepare | None = None) -> sqlite3.Connection:
+    """An ordinary connection for the app: WAL, foreign keys on."""
+    connection = sqlite3.connect(str(path), timeout=10.0)
+    if prepare:
+        prepare(connection)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection
+
+
+@contextmanager
+def transaction(path: str | Path, prepare: Prepare | None = None) -> Iterator[sqlite3.Connection]:
+    """A marked group (rule 5): the server applies or refuses it as a whole. Rolled back if the block raises.
+
+    LimitError, and nothing is written, where the group is larger than one request may be.
+    """
+    connection = open_database(path, busy_seconds=10.0, prepare=prepare)
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("BEGIN IMMEDIATE")
+        (before,) = connection.execute("SELECT seq FROM syncline_state").fetchone()
+        connection.execute("UPDATE syncline_state SET grp = seq + 1")
+        yield connection
+        if not connection.in_transaction:
+            connection.execute("UPDATE syncline_state SET grp = 0")
+            raise ReplicaError(
+                "The transaction was ended inside the block.",
+                hint="Leave COMMIT and ROLLBACK to `with replica.transaction()`.",
+                code="transaction_ended",
+            )
+        _check_size(connection, before)
+        connection.execute("UPDATE syncline_state SET grp = 0")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.close()
+
+
+def _check_size(connection: sqlite3.Connection, before: int) -> None:
+    (after,) = connection.execute("SELECT seq FROM syncline_state").fetchone()
+    if after - before > limits.MARKED_GROUP_MUTATIONS_MAX:
+        raise LimitError(
+            f"A transaction of {after - before} changes is above the limit of {limits.MARKED_GROUP_MUTATIONS_MAX}.",
+            hint="Write in several transactions, or without replica.transaction().",
+        )

@@ -1,0 +1,154 @@
+"""What a person has to see: rejected changes, kept until they are dismissed, and conflicts."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from syncline.model.identifiers import quote
+from syncline.model.program import ProgramTable
+from syncline.model.program_base import OPERATION_WORDS
+from syncline.protocol import checks
+from syncline.replica.outbox import Waiting, find_mutation
+from syncline.replica.store import Store
+from syncline.values import Key, Value, encode_row, encode_value
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DEFINITION = re.compile(r'CREATE (TRIGGER|INDEX) ("(?:[^"]|"")*")')
+
+
+def time_text(time_us: int) -> str:
+    """`2026-11-22 20:31:05.123456`, UTC: the form that SQLite's own functions read."""
+    try:
+        return (_EPOCH + timedelta(microseconds=time_us)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    except OverflowError:
+        return ""
+
+
+def key_json(columns: Iterable[str], key: Key) -> str:
+    """A JSON object column -> value; values as on the wire."""
+    return _object({column: encode_value(value) for column, value in zip(columns, key, strict=True)})
+
+
+def _object(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def name_of_definition(statement: str) -> tuple[str, str]:
+    """("TRIGGER", quoted name) of a CREATE TRIGGER or CREATE INDEX of the program."""
+    found = _DEFINITION.match(statement)
+    if found is None:
+        raise checks.bad("ddl", "is not a trigger or an index")
+    return found[1], quote(found[2][1:-1].replace('""', '"'))
+
+
+def write_outcomes(store: Store, outcomes: list[dict[str, Any]], included: int) -> tuple[int, int]:
+    """Parks what was rejected and keeps conflicts; answers how many of each. Inside the apply's transaction."""
+    rejected = conflicts = 0
+    for outcome in outcomes:
+        number = checks.integer(outcome, "n")
+        table = checks.text(outcome, "table")
+        mine = find_mutation(store, table, number) if number <= included else None
+        listed = outcome.get("conflicts")
+        if type(listed) is list and listed and mine is not None:
+            conflicts += _write_conflicts(store, mine, listed)
+        if outcome.get("kind") == "rejected" and mine is not None:
+            _park(store, mine, checks.text(outcome, "code"), checks.text(outcome, "reason", 100_000))
+            store.run(mine.table, "forget_one", (number,))
+            rejected += 1
+    return rejected, conflicts
+
+
+def _park(store: Store, mine: Waiting, code: str, reason: str) -> None:
+    """With the values, but for rows outside the scope: those may not be kept."""
+    mutation = mine.mutation
+    values: dict[str, Value] = {}
+    if mutation.operation != "D":
+        values = {column: new for column, (new, _) in mutation.changes.items()}
+    shown = None if code == "scope" else _object({column: encode_value(value) for column, value in values.items()})
+    store.connection.execute(
+        "INSERT INTO syncline_parked (n, table_name, key, key_values, operation, code, reason, row_values, grp, at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            mutation.number,
+            mutation.table,
+            key_json(mine.table.key, mutation.key),
+            encode_row(mutation.key),
+            OPERATION_WORDS[mutation.operation],
+            code,
+            reason,
+            shown,
+            mine.group or None,
+            time_text(store.now_us()),
+        ),
+    )
+
+
+def _write_conflicts(store: Store, mine: Waiting, listed: list[Any]) -> int:
+    written = 0
+    for conflict in listed:
+        if type(conflict) is not dict:
+            raise checks.bad("conflicts", "holds something that is not an object")
+        store.connection.execute(
+            "INSERT INTO syncline_conflict (n, table_name, key, key_values, column_name, kind, rule, base, server, "
+            "device, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                mine.number,
+                mine.mutation.table,
+                key_json(mine.table.key, mine.mutation.key),
+                encode_row(mine.mutation.key),
+                checks.optional_text(conflict, "column") or "",
+                checks.text(conflict, "kind"),
+                checks.optional_text(conflict, "rule") or "",
+                *(json.dumps(conflict.get(side), ensure_ascii=False) for side in ("base", "server", "device")),
+                time_text(store.now_us()),
+            ),
+        )
+        written += 1
+    return written
+
+
+def erase_lost(store: Store, table: ProgramTable) -> None:
+    """Conflicts, and the values of rejections, of keys that just left the device."""
+    db = store.connection
+    has_records = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM syncline_conflict WHERE table_name = ?1) "
+        "OR EXISTS (SELECT 1 FROM syncline_parked WHERE table_name = ?1 AND row_values IS NOT NULL)",
+        (table.name,),
+    ).fetchone()[0]
+    if not has_records:
+        return
+    lost = [(table.name, encode_row(key)) for key in store.fetch(table, "lost")]
+    db.executemany("DELETE FROM syncline_conflict WHERE table_name = ? AND key_values = ?", lost)
+    db.executemany("UPDATE syncline_parked SET row_values = NULL WHERE table_name = ? AND key_values = ?", lost)
+
+
+def read_rejections(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """What was refused, oldest first: `{id, table, key, operation, code, reason, values, group, at}`."""
+    rows = connection.execute(
+        "SELECT id, table_name, key, operation, code, reason, row_values, grp, at FROM syncline_parked ORDER BY id"
+    ).fetchall()
+    names = ("id", "table", "key", "operation", "code", "reason", "values", "group", "at")
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    for each in found:
+        each["key"] = json.loads(each["key"])
+        each["values"] = None if each["values"] is None else json.loads(each["values"])
+    return found
+
+
+def read_conflicts(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """`{id, table, key, column, kind, rule, base, server, device, at}`; `device` is what this device wrote."""
+    rows = connection.execute(
+        "SELECT id, table_name, key, column_name, kind, rule, base, server, device, at "
+        "FROM syncline_conflict ORDER BY id"
+    ).fetchall()
+    names = ("id", "table", "key", "column", "kind", "rule", "base", "server", "device", "at")
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    for each in found:
+        for name in ("key", "base", "server", "device"):
+            each[name] = None if each[name] is None else json.loads(each[name])
+    return found

@@ -1,0 +1,62 @@
+"""The rows and keys of frames, decoded for SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from syncline.errors import ProtocolError
+from syncline.model.program import ProgramTable
+from syncline.protocol import checks
+from syncline.values import Key, Row, decode_row
+
+_PLAIN = {str, int, float, type(None)}
+
+
+def rows_of(table: ProgramTable, frame: dict[str, Any]) -> list[Row]:
+    """ProtocolError with code "layout" where the rows are not as wide as the table: the program is out of date."""
+    rows = frame.get("rows")
+    if type(rows) is not list:
+        raise checks.bad("rows", "is not a list")
+    return [decode(table, row) for row in rows]
+
+
+def decode(table: ProgramTable, row: Any) -> Row:
+    if type(row) is not list:
+        raise checks.bad("rows", "holds something that is not a list")
+    if len(row) != len(table.columns):
+        raise ProtocolError(
+            f'A row of "{table.name}" has {len(row)} values, and the table {len(table.columns)} columns.', code="layout"
+        )
+    return tuple(row) if set(map(type, row)) <= _PLAIN else decode_row(row)
+
+
+def keys_of(table: ProgramTable, frame: dict[str, Any]) -> list[Key]:
+    keys = frame.get("keys")
+    if type(keys) is not list:
+        raise checks.bad("keys", "is not a list")
+    return [key_of(table, key) for key in keys]
+
+
+def key_of(table: ProgramTable, key: Any) -> Key:
+    if type(key) is not list or len(key) != len(table.key):
+        raise checks.bad("key", f'is not a key of "{table.name}"')
+    return decode_row(key)
+
+
+def buckets_of(frame: dict[str, Any], count: int, ids: list[int]) -> Iterator[tuple[int, ...]]:
+    """Per row the ids of the buckets that hold it. `ids` are those of the frame's `buckets`."""
+    of = frame.get("of")
+    if of is None:
+        if len(ids) != 1:
+            raise checks.bad("of", "is missing")
+        for _ in range(count):
+            yield (ids[0],)
+        return
+    if type(of) is not list or len(of) != count:
+        raise checks.bad("of", "does not fit the rows")
+    for places in of:
+        listed = [places] if type(places) is int else places
+        if type(listed) is not list or not all(type(place) is int and 0 <= place < len(ids) for place in listed):
+            raise checks.bad("of", "names a bucket that is not there")
+        yield tuple(ids[place] for place in listed)
