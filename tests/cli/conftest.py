@@ -54,7 +54,8 @@ SOURCES = Path(main.__file__).parents[2]
 def environment() -> dict[str, str]:
     """For another process: it finds this Syncline, and warnings are errors there too."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNCLINE_")}
-    return {**kept, "PYTHONPATH": str(SOURCES), "PYTHONWARNINGS": "error"}
+    paths = os.pathsep.join([str(SOURCES), *filter(None, [kept.get("PYTHONPATH")])])
+    return {**kept, "PYTHONPATH": paths, "PYTHONWARNINGS": "error"}
 
 
 def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from tests.cli.conftest import Syncline, python
 from syncline.cli import check as check_verb
 from syncline.cli.output import as_json, cell, iso_time
 
-SERVER_PACKAGES = ("pydantic", "jwt", "starlette", "uvicorn", "zstandard", "tomlkit")
+TYPER_NEEDS = " ".join(requires("typer") or ())
+SERVER_PACKAGES = [
+    name for name in ("pydantic", "jwt", "starlette", "uvicorn", "zstandard", "tomlkit") if name not in TYPER_NEEDS
+]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,10 @@ def bare(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     block = f"import sys; sys.modules.update(dict.fromkeys({SERVER_PACKAGES!r}))"
     program = f"{block}\nfrom syncline.cli.main import main\nmain({list(arguments)!r})"
     return python("-c", program, folder=folder)
+
+
+def test_the_bare_install_pulls_in_no_compiled_package() -> None:
+    assert "pydantic" not in TYPER_NEEDS, "typer 0.29 needs pydantic, which does not run on a phone: pin typer<0.29"
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,14 @@ def _mutations(old: ProgramTable, new: ProgramTable, kind: str, leading: list[st
     targets = [*leading, *RECORD, *(f"k{index}" for index in range(len(new.key)))]
     expressions = list(targets)
     words: list[list[str]] = [[] for _ in range(new.words)]
-    for place, column in enumerate(new.values):
+    for index, column in enumerate(new.values):
         if column not in old.values:
             continue
         before = old.values.index(column)
-        targets += [f"o{place}", f"n{place}"]
+        targets += [f"o{index}", f"n{index}"]
         expressions += [f"o{before}", f"n{before}"]
         bit = f"((m{before // MASK_BITS} >> {before % MASK_BITS}) & 1)"
-        words[place // MASK_BITS].append(f"{bit} * {1 << place % MASK_BITS}")
+        words[index // MASK_BITS].append(f"{bit} * {1 << index % MASK_BITS}")
     targets += [f"m{number}" for number in range(new.words)]
     expressions += [" + ".join(word) or "0" for word in words]
     into, place = quote(f"{PREFIX}{kind}_{new.name}"), carry_name(kind, new.name)

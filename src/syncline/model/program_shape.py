@@ -154,11 +154,11 @@ def affinity(declared: str) -> str:
     return "NUMERIC"
 
 
-_ORDINARY = frozenset(
-    ("INT", "INTEGER", "TINYINT", "SMALLINT", "MEDIUMINT", "BIGINT", "UNSIGNED", "BIG", "INT2", "INT8", "CHARACTER")
-    + ("VARCHAR", "VARYING", "NCHAR", "NATIVE", "NVARCHAR", "CHAR", "TEXT", "CLOB", "BLOB", "REAL", "DOUBLE", "FLOAT")
-    + ("PRECISION", "NUMERIC", "DECIMAL", "BOOLEAN", "DATE", "DATETIME", "TIME", "TIMESTAMP", "UUID", "JSON")
-)
+_ORDINARY = {
+    *("INT", "INTEGER", "TINYINT", "SMALLINT", "MEDIUMINT", "BIGINT", "UNSIGNED", "BIG", "INT2", "INT8", "CHARACTER"),
+    *("VARCHAR", "VARYING", "NCHAR", "NATIVE", "NVARCHAR", "CHAR", "TEXT", "CLOB", "BLOB", "REAL", "DOUBLE", "FLOAT"),
+    *("PRECISION", "NUMERIC", "DECIMAL", "BOOLEAN", "DATE", "DATETIME", "TIME", "TIMESTAMP", "UUID", "JSON"),
+}
 
 
 def type_name(declared: str) -> str:

@@ -41,10 +41,10 @@ _ATTACHED = frozenset(
 """Actions with the object's name first and its table second."""
 
 _CATALOG = frozenset({"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema", "sqlite_sequence"})
-_FUNCTIONS = frozenset(
-    ("abs", "coalesce", "count", "hex", "ifnull", "iif", "json_object", "julianday", "length", "lower", "max", "min")
-    + ("nullif", "quote", "randomblob", "round", "strftime", "substr", "sum", "total", "trim", "typeof", "upper")
-)
+_FUNCTIONS = {
+    *("abs", "coalesce", "count", "hex", "ifnull", "iif", "json_object", "julianday", "length", "lower", "max", "min"),
+    *("nullif", "quote", "randomblob", "round", "strftime", "substr", "sum", "total", "trim", "typeof", "upper"),
+}
 
 
 class Guard:

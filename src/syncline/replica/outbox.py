@@ -62,18 +62,17 @@ def build_upload(store: Store, position: int, clock_us: int, offset_us: int | No
         reader.text_factory = text_or_raw
         guard = Guard(reader)
         guard.allow(set(store.tables))
-        cursors.enter_context(guard.strict())
         reader.execute("BEGIN")
         state = read_state(reader)
         if state.device is None or state.seq <= max(position, state.included):
             return None
         after = max(position, state.included)
+        cursors.enter_context(guard.strict())
         lists = [cursors.enter_context(closing(_read(reader, table, after))) for table in store.outboxes]
         groups = _take(heapq.merge(*lists, key=attrgetter("number")))
         floors = [reader.execute(table.statements["count_pending"], (0,)).fetchone()[1] for table in store.outboxes]
         floor = min((each for each in floors if each is not None), default=state.included)
         cursors.close()
-        reader.execute("ROLLBACK")
     if not groups:
         return None
     return Upload(state.device, clock_us, offset_us, tuple(groups), min(floor, state.included))

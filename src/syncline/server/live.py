@@ -121,7 +121,7 @@ class LiveConnection:
                 self._position = Position(
                     cut.position.cursor, self._position.held, self._position.included, self._position.apply_count
                 )
-                await self._send(frames.pack(self._service.heartbeat(cut), frames.PLAIN))
+                await self._send(frames.pack(self._service.heartbeat(cut, self._position), frames.PLAIN))
             else:
                 for frame in cut.frames:
                     await self._send(frames.pack(frame, self._packing))

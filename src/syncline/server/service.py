@@ -138,16 +138,22 @@ class Service:
             cut = await self.next_cut(identity, request.device, position)
         moved = position.cursor != cut.position.cursor
         if cut.is_empty and not moved:
-            yield self.heartbeat(cut)
+            yield self.heartbeat(cut, position)
             return
         for frame in cut.frames:
             yield frame
 
-    def heartbeat(self, cut: CutFrames) -> bytes:
-        """What the device has is the state at this checkpoint."""
+    def heartbeat(self, cut: CutFrames, position: Position) -> bytes:
+        """What a device that has applied as many cuts as at `position` holds is the state at this checkpoint."""
         cursor = cut.position.cursor or ("", 0)
         return frames.dump(
-            {"t": "heartbeat", "head": cut.checkpoint, "time": cut.time_us, "cursor": cursor_text(*cursor)}
+            {
+                "t": "heartbeat",
+                "head": cut.checkpoint,
+                "time": cut.time_us,
+                "cursor": cursor_text(*cursor),
+                "apply_count": position.apply_count,
+            }
         )
 
     async def readiness(self) -> dict[str, Any]:

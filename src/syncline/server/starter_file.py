@@ -7,6 +7,7 @@ from pathlib import Path
 
 from syncline.errors import ConfigError
 from syncline.model.schema import Schema
+from syncline.server.config import parse_settings
 from syncline.server.config_settings import Settings
 from syncline.server.config_values import normalise_source_url, sqlite_path_of
 from syncline.server.starter import starter_text
@@ -29,6 +30,7 @@ def url_in_file(source_url: str, config: Path) -> str:
 def write_starter(schema: Schema, source_url: str, config: Path, *, force: bool = False) -> None:
     """Write the file, readable by its owner only: it holds a secret. ConfigError if it is there and `force` is not."""
     text = starter_text(schema, url_in_file(source_url, config))
+    parse_settings(text, name=str(config), folder=config.resolve().parent, environment={})  # what is written must load
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
         descriptor = os.open(config, flags, 0o600)

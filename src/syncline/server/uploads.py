@@ -154,7 +154,7 @@ class _Run:
     def _stamp(
         self, mutations: Sequence[Mutation], previous_us: int, device: DeviceRow
     ) -> tuple[list[tuple[Mutation, Stamp]], int]:
-        now = self._clock.now_us()
+        now = max(self._clock.now_us(), device.newest_us)
         stamped = []
         for mutation in mutations:
             seen = min(mutation.seen_us, now)

@@ -119,11 +119,14 @@ class RowRead:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
+    """`newest_us`: the newest time that this source ever gave a stamp or a cut; its clock never falls behind it."""
+
     device: str
     number: int
     user: str
     last: int
     last_stamp_us: int
+    newest_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

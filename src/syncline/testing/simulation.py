@@ -21,6 +21,7 @@ from syncline.errors import SynclineError
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig, bucket_key
 from syncline.protocol import frames
 from syncline.replica.file import ReplicaFile
+from syncline.replica.records import read_rejections
 from syncline.server.auth import Identity
 from syncline.server.downloads import BucketsNeededError
 from syncline.server.service import Service
@@ -206,7 +207,8 @@ class Simulation:
         """The nurse's app: plain SQL in one transaction, marked as a group or not, sometimes rolled back."""
         rng = self.rng
         db = sqlite3.connect(device.path, isolation_level=None)
-        device.file.prepare_connection(db)
+        if device.file.store.prepare:
+            device.file.store.prepare(db)
         number = db.execute("SELECT seq FROM syncline_state").fetchone()[0]
         marked = rng.random() < 0.4
         db.execute("BEGIN IMMEDIATE")
@@ -419,7 +421,7 @@ class Simulation:
 
     def _read_device(self, device: SimulatedDevice) -> tuple[Any, set[str], Rows]:
         db = sqlite3.connect(device.path)
-        state = db.execute("SELECT cursor, included, gen FROM syncline_state").fetchone()
+        state = db.execute("SELECT cursor, included, apply_count FROM syncline_state").fetchone()
         held = {str(bucket_key(name)[0]) for (name,) in db.execute("SELECT name FROM syncline_bucket")}
         rows: Rows = {}
         for table, columns in COLUMNS.items():
@@ -430,13 +432,13 @@ class Simulation:
 
     def check(self, device: SimulatedDevice) -> None:
         """P4, P6, P8, P10: after every event."""
-        (cursor, included, gen), held, have = self._read_device(device)
+        (cursor, included, applies), held, have = self._read_device(device)
         if cursor is None:
             return
         number = int(cursor.rpartition(".")[2])
-        if (number, gen) < device.last_cursor:
+        if (number, applies) < device.last_cursor:
             raise BrokenPromiseError("P6 the cursor went back", device.name, device.last_cursor, cursor)
-        device.last_cursor = (number, gen)
+        device.last_cursor = (number, applies)
         truth = self.truths[number]
         if included != max(truth.included.get(device.identity, 0), 0):
             raise BrokenPromiseError("P6 included is not that of the cut", device.name, included, truth.included)
@@ -465,7 +467,7 @@ class Simulation:
             elif done.operation == "I":
                 empty = {"n": 0} if done.table == "visits" else {}
                 blank = {**dict.fromkeys(COLUMNS[done.table]), **empty, "id": done.key}
-                want[at] = {**blank, **done.new}
+                want[at] = {**blank, **(base or {}), **done.new}
                 loose.pop(at, None)
             elif base is None or at in loose:
                 loose.setdefault(at, {}).update({c: v for c, v in done.new.items() if c != "n"})
@@ -479,8 +481,8 @@ class Simulation:
         (cursor, included, _), held, have = self._read_device(device)
         head = self.host.execute("SELECT head FROM syncline_checkpoint").fetchone()[0]
         granted = {row[0] for row in self.host.execute("SELECT patient_id FROM assignments WHERE nurse = ?", (device.user,))}
-        if device.file.pending_count() or int(cursor.rpartition(".")[2]) != head:
-            raise BrokenPromiseError("P2 not drained", device.name, device.file.pending_count(), cursor, head)
+        if device.file.pending() or int(cursor.rpartition(".")[2]) != head:
+            raise BrokenPromiseError("P2 not drained", device.name, device.file.pending(), cursor, head)
         if held != granted or have != self._holds(self._read_truth(), granted):
             raise BrokenPromiseError("P1 not converged", device.name, held ^ granted)
         outcomes = dict(
@@ -488,7 +490,7 @@ class Simulation:
         )
         if set(outcomes) != {done.number for done in device.journal}:
             raise BrokenPromiseError("P3/P5/P22 not every mutation has exactly one outcome", device.name)
-        parked = {record["id"] for record in device.file.rejections()}
+        parked = {record["id"] for record in read_rejections(device.file.store.connection)}
         refused = [number for number, kind in outcomes.items() if kind == "rejected"]
         if len(parked) != len(refused):
             raise BrokenPromiseError("P3 a rejection was lost", device.name, len(parked), len(refused))

@@ -49,7 +49,9 @@ class FeedReader:
 
     def find_device(self, device: str) -> DeviceRow | None:
         row = self._db.execute(
-            "SELECT device, number, user, last, last_stamp FROM syncline_device WHERE device = ?1", (device,)
+            "SELECT device, number, user, last, last_stamp, max((SELECT floor FROM syncline_context), "
+            "coalesce((SELECT time_us FROM syncline_checkpoint), 0)) FROM syncline_device WHERE device = ?1",
+            (device,),
         ).fetchone()
         return DeviceRow(*row) if row else None
 
