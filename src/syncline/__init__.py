@@ -1,1 +1,64 @@
-"""Syncline."""
+"""Syncline: a local SQLite database for every device, kept in step with a database that is already there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from syncline.errors import (
+    AuthError,
+    ConfigError,
+    LimitError,
+    NotProvisionedError,
+    OtherUserError,
+    ProtocolError,
+    Reject,
+    ReplicaBusyError,
+    ReplicaError,
+    SchemaChangedError,
+    ServerError,
+    SourceBusyError,
+    SourceError,
+    SynclineError,
+    SyncTimeoutError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from syncline.replica.api import Replica, SyncReport
+    from syncline.replica.status import Progress, Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AuthError",
+    "ConfigError",
+    "LimitError",
+    "NotProvisionedError",
+    "OtherUserError",
+    "Progress",
+    "ProtocolError",
+    "Reject",
+    "Replica",
+    "ReplicaBusyError",
+    "ReplicaError",
+    "SchemaChangedError",
+    "ServerError",
+    "SourceBusyError",
+    "SourceError",
+    "Status",
+    "SyncReport",
+    "SyncTimeoutError",
+    "SynclineError",
+    "UnreachableError",
+]
+
+_LAZY = {"Replica": "api", "SyncReport": "api", "Progress": "status", "Status": "status"}
+
+
+def __getattr__(name: str) -> Any:
+    """The replica is imported when it is asked for: a server has no use for it, nor for its HTTP client."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"syncline.replica.{_LAZY[name]}"), name)

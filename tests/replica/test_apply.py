@@ -127,7 +127,9 @@ def test_conflicts_are_kept_and_leave_with_their_row(bench: Bench, app: sqlite3.
     theirs = (1, "p-1", "x", 5, "n")
     bench.cut(outcome(1, "merged", "visits", (1,), state=theirs, conflicts=[lost]), included=1)
     assert bench.rows("visits") == [theirs]
-    found = app.execute("SELECT table_name, key, column_name, kind, base, server, device FROM syncline_conflicts").fetchall()
+    found = app.execute(
+        "SELECT table_name, key, column_name, kind, base, server, device FROM syncline_conflicts"
+    ).fetchall()
     assert found == [("visits", '{"id":1}', "status", "lost", '"planned"', '"x"', '"mine"')]
     bench.cut(drop("all[]"))
     assert app.execute("SELECT count(*) FROM syncline_conflicts").fetchone() == (0,)

@@ -126,6 +126,14 @@ def test_an_empty_variable_overrides_nothing() -> None:
     assert parse(FULL, SYNCLINE_RETENTION_DAYS="").retention_days == 30
 
 
+def test_a_misspelt_variable_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"SYNCLINE_AUTH_SECERT overrides nothing. Did you mean SYNCLINE_AUTH_SECRET\?"
+    ):
+        parse(FULL, SYNCLINE_AUTH_SECERT="x")
+    assert parse(FULL, SYNCLINE_SOMETHING_ELSE="x", OTHER="y").retention_days == 30
+
+
 def test_secrets_and_passwords_do_not_show_in_a_repr() -> None:
     assert SECRET not in repr(parse(FULL))
 

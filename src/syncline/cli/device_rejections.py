@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from syncline.cli.options import Json, ReplicaFile
 from syncline.cli.output import print_json, print_table
-from syncline.cli.replica_file import existing_replica
+from syncline.replica.status import read_rejections
 
 COLUMNS = ("id", "at", "table", "key", "operation", "code", "reason")
 
@@ -14,9 +14,7 @@ def rejections(db: ReplicaFile, json: Json = False) -> None:
 
     With the reason; works offline.
     """
-    from syncline.replica.api import read_rejections
-
-    found = read_rejections(existing_replica(db))
+    found = read_rejections(db)
     if json:
         print_json(found)
     else:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
 
 from syncline.cli.options import ReplicaFile, ServerUrl, Token
 from syncline.cli.output import print_line
 from syncline.cli.token_source import token_source
-
-if TYPE_CHECKING:
-    from syncline import Replica, Status
+from syncline.replica.api import Replica
+from syncline.replica.status import Status
 
 REFRESH_SECONDS = 0.25
 
@@ -22,8 +20,6 @@ def run(db: ReplicaFile, server: ServerUrl, token: Token) -> None:
 
     Shows a status line on a terminal, otherwise a line per change; ^C or SIGTERM ends it.
     """
-    from syncline import Replica
-
     replica = Replica(db, server, token=token_source(token))
     told_to_end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -42,7 +38,7 @@ def status_line(status: Status) -> str:
     """`live · checkpoint 12 · 0 pending · 0 refused · last sync 17:42:05`"""
     parts = [
         status.state.replace("_", " "),
-        f"checkpoint {status.checkpoint if status.checkpoint is not None else '-'}",
+        f"checkpoint {status.checkpoint}",
     ]
     parts += [
         f"{status.pending:,} pending",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from syncline.cli.options import Json, ReplicaFile
 from syncline.cli.output import print_json, print_line
-from syncline.cli.replica_file import existing_replica
+from syncline.replica.status import read_status
 
 
 def status(db: ReplicaFile, json: Json = False) -> None:
@@ -12,9 +12,7 @@ def status(db: ReplicaFile, json: Json = False) -> None:
 
     State, pending and refused changes, checkpoint and last sync; works offline.
     """
-    from syncline.replica.api import read_status
-
-    found = read_status(existing_replica(db))
+    found = read_status(db)
     if json:
         print_json(found)
         return

@@ -21,16 +21,10 @@ GRACEFUL_SECONDS = 5
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-class ListenError(SynclineError):
-    """The address cannot be listened on."""
-
-    code = "address_in_use"
-
-
 def run_server(app: Any, host: str, port: int, log_level: str, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `announce` gets the URL when requests are answered.
 
-    ListenError if the address is taken; the application's own SynclineError if it does not start.
+    SynclineError: `bad_address` or `address_in_use`, or the application's own if it does not start.
     """
     _configure_logging(log_level)
     listener = _listen(host, port)
@@ -107,16 +101,17 @@ def _listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ListenError(f'"{host}" is no address of this machine: {error.strerror}.', code="bad_address") from error
+        raise SynclineError(f'"{host}" is no address of this machine: {error.strerror}.', code="bad_address") from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise ListenError(
+        raise SynclineError(
             f"Nothing can listen on {host}:{port}: {error.strerror}.",
             hint="Take another port with --port; --port 0 takes a free one.",
+            code="address_in_use",
         ) from error
     listener.setblocking(False)
     return listener

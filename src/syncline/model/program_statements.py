@@ -126,7 +126,7 @@ def _mutation_columns(shape: Shape) -> str:
 def _outbox(shape: Shape) -> dict[str, str]:
     outbox = shape.ours("outbox")
     columns = _mutation_columns(shape)
-    size = " + ".join(f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in shape.shadow("n")) or "0"
+    size = " + ".join(f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in (*shape.shadow("o"), *shape.shadow("n")))
     following = len(shape.key) + 1
     return {
         "read_outbox": f"SELECT seq, {columns} FROM {outbox} WHERE seq > ?1 ORDER BY seq",
@@ -136,7 +136,7 @@ def _outbox(shape: Shape) -> dict[str, str]:
         "pending_keys": f"SELECT DISTINCT {_ours(shape)} FROM {outbox} WHERE seq > ?1",
         "pending_of": f"SELECT seq, op FROM {outbox} WHERE {_key_marks(shape, shape.key_names)} "
         f"AND seq > ?{following} ORDER BY seq",
-        "group_size": f"SELECT count(*), coalesce(sum({size}), 0) FROM {outbox} WHERE seq > ?1",
+        "group_size": f"SELECT count(*), coalesce(sum({size or '0'}), 0) FROM {outbox} WHERE seq > ?1",
         "forget": f"DELETE FROM {outbox} WHERE seq <= ?1",
         "forget_one": f"DELETE FROM {outbox} WHERE seq = ?1",
         "empty_outbox": f"DELETE FROM {outbox}",

@@ -29,11 +29,13 @@ BULK_ROWS_MIN = 2_000
 
 @dataclass(frozen=True)
 class AppliedCut:
-    """What one applied cut did. `tables`: those whose rows may have changed. `more`: the server has more at once."""
+    """What one applied cut did. `newly_included`: own mutations that it is the first to include. `tables`: those whose
+    rows may have changed. `more`: the server has more at once."""
 
     checkpoint: int
     included: int
     more: bool
+    newly_included: int
     rows_put: int
     rows_removed: int
     rejected: int
@@ -102,6 +104,7 @@ class _Apply:
             checkpoint=self._commit.checkpoint,
             included=self._included,
             more=self._commit.more,
+            newly_included=self._included - self._state.included,
             rows_put=self._put,
             rows_removed=self._removed,
             rejected=rejected,

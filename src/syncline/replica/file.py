@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from syncline import limits
 from syncline.clock import Clock, evaluate_sample
 from syncline.errors import LimitError, OtherUserError, ProtocolError, ReplicaError, ServerError
-from syncline.model.program import Program
+from syncline.model.program import Program, ProgramTable
 from syncline.protocol import checks, frames
 from syncline.protocol.cursor import digest_of, parse_cursor
 from syncline.protocol.messages import Download, Hello, HelloAnswer, UploadAnswer
@@ -33,6 +33,9 @@ from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare, immediate, open_database
 
 PURGE_SENT_SECONDS = 6 * 3600.0
+MARKED_GROUP_BYTES_MAX = limits.REQUEST_BYTES_MAX // 2
+"""Old and new values of one marked group: it travels in one request, where base64 makes it larger."""
+
 ENGINE = f"python {sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -241,7 +244,7 @@ class ReplicaFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        with transaction(self.path, self.store.prepare) as connection:
+        with transaction(self.path, self.store.prepare, self.store.outboxes) as connection:
             yield connection
 
     def close(self) -> None:
@@ -270,7 +273,9 @@ def connect(path: str | Path, prepare: Prepare | None = None) -> sqlite3.Connect
 
 
 @contextmanager
-def transaction(path: str | Path, prepare: Prepare | None = None) -> Iterator[sqlite3.Connection]:
+def transaction(
+    path: str | Path, prepare: Prepare | None = None, tables: Iterable[ProgramTable] = ()
+) -> Iterator[sqlite3.Connection]:
     """A marked group (rule 5): the server applies or refuses it as a whole. Rolled back if the block raises.
 
     LimitError, and nothing is written, where the group is larger than one request may be.
@@ -290,7 +295,7 @@ def transaction(path: str | Path, prepare: Prepare | None = None) -> Iterator[sq
                 hint="Leave COMMIT and ROLLBACK to `with replica.transaction()`.",
                 code="transaction_ended",
             )
-        _check_size(connection, before)
+        _check_size(connection, before, tables)
         connection.execute("UPDATE syncline_state SET grp = 0")
         connection.execute("COMMIT")
     finally:
@@ -299,10 +304,16 @@ def transaction(path: str | Path, prepare: Prepare | None = None) -> Iterator[sq
         connection.close()
 
 
-def _check_size(connection: sqlite3.Connection, before: int) -> None:
+def _check_size(connection: sqlite3.Connection, before: int, tables: Iterable[ProgramTable]) -> None:
     (after,) = connection.execute("SELECT seq FROM syncline_state").fetchone()
     if after - before > limits.MARKED_GROUP_MUTATIONS_MAX:
         raise LimitError(
             f"A transaction of {after - before} changes is above the limit of {limits.MARKED_GROUP_MUTATIONS_MAX}.",
+            hint="Write in several transactions, or without replica.transaction().",
+        )
+    size = sum(connection.execute(table.statements["group_size"], (before,)).fetchone()[1] for table in tables)
+    if size > MARKED_GROUP_BYTES_MAX:
+        raise LimitError(
+            f"A transaction of {size} bytes is above the limit of {MARKED_GROUP_BYTES_MAX}.",
             hint="Write in several transactions, or without replica.transaction().",
         )

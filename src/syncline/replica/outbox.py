@@ -133,6 +133,7 @@ def load_waiting(table: ProgramTable, row: tuple[Any, ...]) -> Waiting:
         seen_us=seen,
         base=base,
         insert=insert,
+        included=included_then,
     )
     weight = 200 + sum(_weight(value) for pair in changes.values() for value in pair)
     return Waiting(table, mutation, group, included_then, weight)

@@ -90,6 +90,8 @@ def _park(store: Store, mine: Waiting, code: str, reason: str) -> None:
 
 def _write_conflicts(store: Store, mine: Waiting, listed: list[Any]) -> int:
     written = 0
+    # Of a row that is no longer held no value may stay here, not even as a conflict's: the office has them all.
+    held = store.number(mine.table, "is_held", mine.mutation.key)
     for conflict in listed:
         if type(conflict) is not dict:
             raise checks.bad("conflicts", "holds something that is not an object")
@@ -104,7 +106,10 @@ def _write_conflicts(store: Store, mine: Waiting, listed: list[Any]) -> int:
                 checks.optional_text(conflict, "column") or "",
                 checks.text(conflict, "kind"),
                 checks.optional_text(conflict, "rule") or "",
-                *(json.dumps(conflict.get(side), ensure_ascii=False) for side in ("base", "server", "device")),
+                *(
+                    json.dumps(conflict.get(side) if held else None, ensure_ascii=False)
+                    for side in ("base", "server", "device")
+                ),
                 time_text(store.now_us()),
             ),
         )

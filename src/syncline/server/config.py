@@ -24,7 +24,7 @@ from syncline.server.config_errors import problem, problems_of_validation, raise
 from syncline.server.config_grants import claims_in
 from syncline.server.config_locate import locate
 from syncline.server.config_models import Configuration, PathEntry, ScopeSection
-from syncline.server.config_options import apply_environment
+from syncline.server.config_options import apply_environment, misspelt_variables
 from syncline.server.config_plan import load_plan
 from syncline.server.config_positions import find_positions
 from syncline.server.config_settings import AuthSettings, ConfigProblemsError, Document, Settings, problems_of
@@ -67,9 +67,11 @@ def parse_settings(
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _syntax_error(name, error) from error
-    merged, overridden = apply_environment(raw, os.environ if environment is None else environment)
+        raise _syntax_error(name, text, error) from error
+    environment = os.environ if environment is None else environment
+    merged, overridden = apply_environment(raw, environment)
     document = Document(name, raw, find_positions(text), overridden)
+    raise_problems(document, _misspelt(environment))
     try:
         configuration = Configuration.model_validate(merged)
     except ValidationError as error:
@@ -92,11 +94,20 @@ def parse_settings(
     )
 
 
-def _syntax_error(name: str, error: tomllib.TOMLDecodeError) -> ConfigError:
+def _misspelt(environment: Mapping[str, str]) -> list[ConfigError]:
+    return [
+        ConfigError(f"The variable {name} overrides nothing.", hint=f"Did you mean {meant}?", code="unknown_variable")
+        for name, meant in misspelt_variables(environment).items()
+    ]
+
+
+def _syntax_error(name: str, text: str, error: tomllib.TOMLDecodeError) -> ConfigError:
     message, _, place = str(error).rpartition(" (at ")
     line = "".join(character for character in place.partition(",")[0] if character.isdigit())
-    where = f"{name}:{line}" if line else name
-    hint = "Text stands in quotes, a section's name in [brackets]." if line else "Something at its end is not closed."
+    where = f"{name}:{line or text.count(chr(10)) + 1}"
+    hint = "Text stands in quotes, a section's name in [brackets]." if line else "Is something not closed?"
+    if "overwrite" in message or "twice" in message or "mutate" in message or "Cannot declare" in message:
+        hint = "It stands there twice."
     return ConfigError(f"{where}: not TOML: {message or error}.", hint=hint, code="config_syntax")
 
 

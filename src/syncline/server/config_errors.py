@@ -32,6 +32,8 @@ def section_of(place: Place) -> str:
     names = [str(part) for part in place if not isinstance(part, int)]
     if len(names) >= 4 and names[0] == "scope" and names[2] == "tables":
         return f"[scope.{names[1]}.tables] {names[3]}"
+    if len(names) >= 2 and names[0] == "columns":
+        return f"[columns] {names[1]}"
     depth = 2 if names and names[0] in ("scope", "table", "merge") else 1
     return f"[{'.'.join(names[:depth])}]" if names else "The file"
 
@@ -76,12 +78,28 @@ def _problem_of(document: Document, detail: Mapping[str, Any]) -> ConfigError:
         return problem(
             document, place, f"{what} must be {_KINDS[kind]}, not {_type_name(detail['input'])}.", code="wrong_type"
         )
-    return problem(document, place, f"{_name_of(place, section, key)}: {detail['msg']}.", code="wrong_value")
+    return problem(
+        document, place, f"{_name_of(place, section, key)} {_wrong_value(kind, context)}.", code="wrong_value"
+    )
+
+
+def _wrong_value(kind: str, context: Mapping[str, Any]) -> str:
+    if kind in ("too_short", "string_too_short"):
+        return "must not be empty"
+    if kind == "string_too_long":
+        return f"must be at most {context['max_length']} characters long"
+    if kind == "less_than_equal":
+        return f"must be at most {context['le']:g}"
+    if kind == "greater_than_equal":
+        return f"must be at least {context['ge']:g}"
+    return "is not valid"
 
 
 def _name_of(place: Place, section: str, key: str) -> str:
     if isinstance(place[-1], int):
-        return f"{section_of(place[:-2])} {place[-2]}, entry {place[-1] + 1},"
+        return f"{_name_of(place[:-1], section_of(place[:-2]), str(place[-2]))}, entry {place[-1] + 1},"
+    if section_of(place).endswith(f"] {key}"):
+        return section_of(place)
     return section_of(place) if len(place) == 1 else f"{section} {key}"
 
 
@@ -129,5 +147,7 @@ def _wrong_choice(document: Document, place: Place, section: str, value: Any, ex
 
 
 def _type_name(value: Any) -> str:
-    names = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "a table"}
+    if isinstance(value, float):
+        return "a number with a fraction"
+    names = {bool: "true or false", str: "text", int: "a number", list: "a list", dict: "a table"}
     return names.get(type(value), "a date or time")

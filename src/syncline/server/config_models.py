@@ -24,7 +24,7 @@ def refusal(message: str, hint: str = "", code: str = "config") -> PydanticCusto
 
 
 def _tables_as_dict(value: Any) -> Any:
-    """`["a", "b"]` -> `{"a": [{}], "b": [{}]}`, and one path -> a list of one."""
+    """`["a", "b"]` -> `{"a": [{}], "b": [{}]}`."""
     if isinstance(value, list):
         wrong = [name for name in value if not isinstance(name, str)]
         if wrong:
@@ -33,14 +33,22 @@ def _tables_as_dict(value: Any) -> Any:
             )
         return {name: [{}] for name in value}
     if isinstance(value, dict):
-        return {table: [paths] if isinstance(paths, dict) else paths for table, paths in value.items()}
+        return value
     raise refusal(
         "tables must be a list of names or a table.",
         'Write tables = ["medications"], or [scope.NAME.tables] with a line each.',
     )
 
 
+def _paths_as_list(value: Any) -> Any:
+    if isinstance(value, str):
+        raise refusal("a path is a table, not text.", f'Write {{ parent = "{value}" }}.', "wrong_type")
+    return [value] if isinstance(value, dict) else value
+
+
 def _key_as_list(value: Any) -> Any:
+    if not isinstance(value, str | list):
+        raise refusal("key must be a column's name or a list of them.", 'For example key = "region".', "wrong_type")
     return [value] if isinstance(value, str) else value
 
 
@@ -88,6 +96,9 @@ class PathEntry(SectionModel):
     read_only: bool | None = None
 
 
+Paths = Annotated[list[PathEntry], BeforeValidator(_paths_as_list), Field(min_length=1)]
+
+
 class ScopeSection(SectionModel):
     root: Name | None = None
     grant: Sql | None = None
@@ -96,9 +107,7 @@ class ScopeSection(SectionModel):
     refresh: Annotated[float, BeforeValidator(_as_seconds)] | None = None
     read_only: bool = False
     own_edit_may_leave: bool = False
-    tables: Annotated[dict[Name, Annotated[list[PathEntry], Field(min_length=1)]], BeforeValidator(_tables_as_dict)] = (
-        Field(default_factory=dict)
-    )
+    tables: Annotated[dict[Name, Paths], BeforeValidator(_tables_as_dict)] = Field(default_factory=dict)
 
 
 class ColumnsEntry(SectionModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -72,6 +73,14 @@ def apply_environment(
             section[option.key] = option.read(text)
             overridden[option.place] = option.environment
     return merged, overridden
+
+
+def misspelt_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that override nothing and look as if they should -> the one that was probably meant."""
+    known = [option.environment for option in OPTIONS]
+    unknown = [name for name in environment if name.startswith("SYNCLINE_") and name not in known]
+    close = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.85) for name in unknown}
+    return {name: found[0] for name, found in close.items() if found}
 
 
 def environment_table() -> str:

@@ -25,7 +25,7 @@ def normalise_source_url(url: str, folder: Path) -> str:
     scheme, separator, _ = url.partition("://")
     if not separator:
         hint = f'Write "sqlite:///{url}".' if scheme != "sqlite" else 'Write "sqlite:///clinic.db".'
-        raise ConfigError(f'The source "{url}" is not an address.', hint=hint, code="source_url")
+        raise ConfigError(f'The source "{without_password(url)}" is not an address.', hint=hint, code="source_url")
     kind = scheme.partition("+")[0].lower()
     if kind in _NOT_YET:
         raise ConfigError(

@@ -1,0 +1,92 @@
+"""The live connection: one WebSocket, binary messages of one packed frame each, heartbeats both ways."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from syncline import limits
+from syncline.errors import ProtocolError, UnreachableError
+from syncline.protocol import frames
+from syncline.replica.transport import CONNECT_SECONDS, BucketsNeededError, error_of, unpack, unreachable
+
+BUCKETS_NEEDED = 4409
+TRY_AGAIN_CODES = frozenset({4401, 4408, 4410})
+"""Ended in good order: the token ran out, silence, a newer stream of the same device."""
+
+
+class StreamBlockedError(UnreachableError):
+    """The server answers, but WebSockets do not get through to it."""
+
+    code = "live_blocked"
+
+
+def open_live(url: str, headers: dict[str, str], message: dict[str, Any]) -> WebSocketStream:
+    """Opens the connection and says where the device stands."""
+    address = "ws" + url.removeprefix("http") + "/v1/live"
+    try:
+        connection = connect(
+            address,
+            additional_headers=headers,
+            open_timeout=CONNECT_SECONDS,
+            close_timeout=1.0,
+            compression=None,
+            max_size=limits.FRAME_BYTES_MAX + 1,
+            ping_interval=None,
+        )
+    except InvalidStatus as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise error_of(
+                status, {"t": "error", "code": "auth", "message": "The server refused the token."}
+            ) from error
+        raise StreamBlockedError(f"WebSockets do not get through: status {status}.") from error
+    except (OSError, WebSocketException) as error:
+        raise StreamBlockedError(f"WebSockets do not get through: {error}.") from error
+    stream = WebSocketStream(connection)
+    stream.send({"t": "open", **message})
+    return stream
+
+
+class WebSocketStream:
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    def send(self, message: dict[str, Any]) -> None:
+        try:
+            self._connection.send(frames.pack(frames.dump(message), frames.PLAIN))
+        except (ConnectionClosed, OSError) as error:
+            raise unreachable(error) from error
+
+    def frames(self) -> Iterator[dict[str, Any]]:
+        heard = beaten = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now - beaten >= limits.HEARTBEAT_SECONDS:
+                self.send({"t": "heartbeat"})
+                beaten = now
+            if now - heard > limits.SILENCE_SECONDS_MAX:
+                self.close()
+                raise UnreachableError("The live connection fell silent.", code="silent")
+            try:
+                packed = self._connection.recv(timeout=max(beaten + limits.HEARTBEAT_SECONDS - now, 0.01))
+            except TimeoutError:
+                continue
+            except ConnectionClosed as closed:
+                code = closed.rcvd.code if closed.rcvd else 1006
+                if code == BUCKETS_NEEDED:
+                    raise BucketsNeededError("The server needs the list of buckets.") from closed
+                if code == 1000 or code in TRY_AGAIN_CODES:
+                    return
+                raise unreachable(closed) from closed
+            if not isinstance(packed, bytes):
+                raise ProtocolError("A live message is text.", code="bad_frame")
+            heard = time.monotonic()
+            yield unpack(packed)
+
+    def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,226 @@
+"""How messages travel: the port that the engine speaks to, and its HTTP and WebSocket implementation.
+
+Errors are typed here: AuthError (401), OtherUserError, BucketsNeededError, ProtocolError (the request was wrong),
+ServerError (trying again may help), UnreachableError (nobody of ours answered).
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+
+from syncline import limits
+from syncline.errors import (
+    AuthError,
+    ConfigError,
+    LimitError,
+    OtherUserError,
+    ProtocolError,
+    ServerError,
+    SynclineError,
+    UnreachableError,
+)
+from syncline.protocol import frames
+from syncline.replica.cut import Frame
+
+MEDIA_TYPE = "application/vnd.syncline"
+PACKING_HEADER = "X-Syncline-Packing"
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+"""How long an answer may be silent, besides the `wait` that was asked for."""
+
+Token = str | Callable[[], str]
+
+
+class BucketsNeededError(SynclineError):
+    """The server wants the names of the held buckets, not only their digest."""
+
+    code = "buckets_needed"
+    retry = True
+
+
+class Stream(Protocol):
+    """An open live connection."""
+
+    def frames(self) -> Iterator[dict[str, Any]]:
+        """Frames as they come, until the connection ends; raises what `Transport` raises."""
+        ...
+
+    def close(self) -> None:
+        """From any thread."""
+        ...
+
+
+class Transport(Protocol):
+    """What a device asks of the network. Another one stands in its place in tests and in the simulator."""
+
+    def hello(self, message: dict[str, Any]) -> dict[str, Any]: ...
+
+    def upload(self, message: dict[str, Any]) -> dict[str, Any]: ...
+
+    def download(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]: ...
+
+    def live(self, message: dict[str, Any]) -> Stream: ...
+
+    def close(self) -> None: ...
+
+
+class HttpTransport:
+    """httpx for the calls, websockets for the live connection. For one thread, but for `Stream.close`.
+
+    `url` may have a path (a mounted application). `token` is asked for before each request if it is a function.
+    """
+
+    def __init__(self, url: str, token: Token, *, client: httpx.Client | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigError(f'"{url}" is not a server\'s address.', hint="Write https://host or http://host:port.")
+        self._url = url.rstrip("/")
+        self._token = token
+        self._packing = "plain"
+        self._opened = client
+
+    # ------------------------------------------------------------ calls
+    def hello(self, message: dict[str, Any]) -> dict[str, Any]:
+        answer = self._ask("/v1/hello", message)
+        packing = answer.get("packing")
+        self._packing = packing if isinstance(packing, str) and packing in frames.PACKINGS else "plain"
+        return answer
+
+    def upload(self, message: dict[str, Any]) -> dict[str, Any]:
+        return self._ask("/v1/upload", message)
+
+    def download(self, message: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
+        wait = float(message.get("wait") or 0)
+        timeout = httpx.Timeout(ANSWER_SECONDS + wait, connect=CONNECT_SECONDS)
+        body = pack_request({**message, "packing": self._packing}, self._packing)
+        reader = frames.FrameReader()
+        try:
+            with self._client.stream(
+                "POST", self._url + "/v1/download", content=body, headers=self._headers(), timeout=timeout
+            ) as response:
+                _check(response)
+                for chunk in response.iter_raw():
+                    for packed in reader.feed(chunk):
+                        yield unpack(packed)
+        except httpx.HTTPError as error:
+            raise unreachable(error) from error
+        try:
+            reader.close()
+        except ProtocolError as error:
+            raise UnreachableError("The download broke off.", code="cut_short") from error
+
+    def live(self, message: dict[str, Any]) -> Stream:
+        from syncline.replica.live import open_live  # a device that only long-polls needs no WebSocket
+
+        return open_live(self._url, {**self._headers(), PACKING_HEADER: self._packing}, message)
+
+    def close(self) -> None:
+        """Until the next call, which opens connections anew."""
+        client, self._opened = self._opened, None
+        if client is not None:
+            client.close()
+
+    @property
+    def _client(self) -> httpx.Client:
+        if self._opened is None:
+            timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+            self._opened = httpx.Client(timeout=timeout, headers={"Accept-Encoding": "identity"})
+        return self._opened
+
+    # ------------------------------------------------------------ one request
+    def _headers(self) -> dict[str, str]:
+        token = self._token if isinstance(self._token, str) else self._token()
+        return {"Authorization": f"Bearer {token}", "Content-Type": MEDIA_TYPE}
+
+    def _ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
+        try:
+            response = self._client.post(
+                self._url + path, content=pack_request(message, self._packing), headers=self._headers()
+            )
+        except httpx.HTTPError as error:
+            raise unreachable(error) from error
+        _check(response)
+        return frames.load(frames.unpack(response.content, limits.REQUEST_BYTES_MAX))
+
+
+def pack_request(message: dict[str, Any], packing: str) -> bytes:
+    """A request may be larger than a frame: it has a limit of its own."""
+    body = frames.dump(message)
+    if len(body) > limits.REQUEST_BYTES_MAX:
+        raise LimitError(f"A request of {len(body)} bytes is above the limit of {limits.REQUEST_BYTES_MAX}.")
+    if len(body) > limits.FRAME_BYTES_MAX:
+        return b"\1" + zlib.compress(body, 5)
+    return frames.pack(body, frames.PACKINGS.get(packing, frames.PLAIN))
+
+
+def unpack(packed: bytes) -> Frame:
+    return Frame(frames.load(frames.unpack(packed)), packed)
+
+
+def unreachable(error: Exception) -> UnreachableError:
+    text = str(error) or type(error).__name__
+    return UnreachableError(f"The server does not answer: {text}.", hint="Is the device online, and the address right?")
+
+
+def _check(response: httpx.Response) -> None:
+    """Returns for an answer of ours; raises what any other one means."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if response.status_code == 200 and kind == MEDIA_TYPE:
+        return
+    try:
+        content = response.read()
+        body = json.loads(content) if kind == "application/json" else None
+    except (ValueError, httpx.HTTPError):
+        body = None
+    raise error_of(response.status_code, body, response.headers.get("retry-after"))
+
+
+def error_of(status: int, body: Any, retry_after: str | None = None) -> SynclineError:
+    """The error that an answer of this status and JSON body stands for."""
+    if type(body) is not dict or body.get("t") != "error":
+        return _foreign_answer(status, retry_after)
+    message, hint = str(body.get("message") or "The server refused."), str(body.get("hint") or "")
+    code = str(body.get("code") or "server")
+    if code == "buckets_needed":
+        return BucketsNeededError(message, hint=hint)
+    if code == "other_user":
+        return OtherUserError(message, hint=hint or "Use another file for this user.")
+    if status in (401, 403):
+        return AuthError(message, hint=hint, code=code, status=status)
+    if not body.get("retry") and 400 <= status < 500 and status != 429:
+        return ProtocolError(message, hint=hint, code=code)
+    after = body.get("retry_after")
+    seconds = float(after) if isinstance(after, int | float) else _seconds(retry_after)
+    return ServerError(message, hint=hint, code=code, retry_after_seconds=seconds)
+
+
+def _foreign_answer(status: int, retry_after: str | None) -> SynclineError:
+    """Not from Syncline: a proxy in between, a hotel's sign-in page, or a wrong address."""
+    if status in (429, 502, 503, 504):
+        return ServerError(
+            f"Something in front of the server answered {status}.",
+            code="overloaded",
+            retry_after_seconds=_seconds(retry_after),
+        )
+    if status < 400:
+        return UnreachableError(
+            "Something between this device and the server answered in its place.",
+            hint="Does this network want a sign-in first?",
+            code="captive_portal",
+        )
+    return UnreachableError(
+        f"What answers at this address is not Syncline (status {status}).",
+        hint="Is the address right, with its path?",
+        code="not_syncline",
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After in seconds; its other form, a date, is left to the backoff."""
+    return float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
