@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from syncline.model.identifiers import PREFIX, quote, quote_list
 from syncline.model.program import ProgramTable
-from syncline.model.program_shape import MASK_BITS
+from syncline.model.program_shape import MASK_BITS, joined
 from syncline.model.program_statements import RECORD
 
 OURS = ("held", "outbox", "sent")
@@ -67,6 +67,6 @@ def _mutations(old: ProgramTable, new: ProgramTable, kind: str, leading: list[st
         bit = f"((m{before // MASK_BITS} >> {before % MASK_BITS}) & 1)"
         words[index // MASK_BITS].append(f"{bit} * {1 << index % MASK_BITS}")
     targets += [f"m{number}" for number in range(new.words)]
-    expressions += [" + ".join(word) or "0" for word in words]
+    expressions += [joined("+", word) or "0" for word in words]
     into, place = quote(f"{PREFIX}{kind}_{new.name}"), carry_name(kind, new.name)
     return f"INSERT INTO {into} ({', '.join(targets)}) SELECT {', '.join(expressions)} FROM {place}"

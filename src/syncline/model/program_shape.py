@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from syncline.errors import ConfigError
@@ -81,7 +81,7 @@ class Shape:
             if condition is not None:
                 bit = 1 << index % MASK_BITS
                 words[index // MASK_BITS].append(str(bit) if condition == "1" else f"({condition}) * {bit}")
-        return tuple(" + ".join(word) or "0" for word in words)
+        return tuple(joined("+", word) or "0" for word in words)
 
     def same_key(self, left: str, right: str, names: Iterable[str] | None = None) -> str:
         """`left` and `right` are prefixes; the left names are columns of the synced table unless `names` says else."""
@@ -99,6 +99,14 @@ class Shape:
         if affinity(self.types[column]) in ("TEXT", "REAL"):
             return test
         return f"{test} OR typeof({left}) <> typeof({right})"
+
+
+def joined(operator: str, terms: Sequence[str]) -> str:
+    """`(a OR b) OR (c OR d)`: as a tree, since SQLite's parser allows a depth of 1,000 and tables have 900 columns."""
+    if len(terms) <= 8:
+        return f" {operator} ".join(terms)
+    middle = len(terms) // 2
+    return f"({joined(operator, terms[:middle])}) {operator} ({joined(operator, terms[middle:])})"
 
 
 def build_shape(plan: Plan, synced: SyncedTable) -> Shape:

@@ -7,7 +7,7 @@ parameter after them.
 from __future__ import annotations
 
 from syncline.model.identifiers import quote, quote_list
-from syncline.model.program_shape import Shape
+from syncline.model.program_shape import Shape, joined
 
 RECORD = ("id", "op", "wall", "seen", "base", "included_then", "grp", "ins")
 """What an outbox row says besides its number, mask, key and values."""
@@ -126,7 +126,8 @@ def _mutation_columns(shape: Shape) -> str:
 def _outbox(shape: Shape) -> dict[str, str]:
     outbox = shape.ours("outbox")
     columns = _mutation_columns(shape)
-    size = " + ".join(f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in (*shape.shadow("o"), *shape.shadow("n")))
+    values = (*shape.shadow("o"), *shape.shadow("n"))
+    size = joined("+", [f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in values])
     following = len(shape.key) + 1
     return {
         "read_outbox": f"SELECT seq, {columns} FROM {outbox} WHERE seq > ?1 ORDER BY seq",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from syncline import limits
 from syncline.model.identifiers import PREFIX, literal, quote, quote_list
-from syncline.model.program_shape import Shape, affinity
+from syncline.model.program_shape import Shape, affinity, joined
 
 NOW_US_SQL = "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"
 """The device's raw wall clock in SQL, µs since 1970; milliseconds are what SQLite knows."""
@@ -147,7 +147,7 @@ def _changes(shape: Shape, old: dict[str, str]) -> tuple[tuple[str, ...], dict[s
             if column in differs:
                 values[name] = f"CASE WHEN {differs[column]} THEN {side[column]} END"
     masks = shape.masks(lambda index, column: differs.get(column))
-    return masks, values, " OR ".join(differs.values()) or "0"
+    return masks, values, joined("OR", list(differs.values())) or "0"
 
 
 def _update_of_replaced(shape: Shape) -> list[str]:
@@ -205,7 +205,7 @@ def _after_update(shape: Shape) -> str:
     computed = [shape.differs(column, f"OLD.{quote(column)}", f"NEW.{quote(column)}") for column in shape.generated]
     body = [*_checks(shape), *_refuse_generated(shape, computed)]
     if computed:
-        changed = f"{changed} OR {' OR '.join(computed)}"
+        changed = f"({changed}) OR ({joined('OR', computed)})"
     body += [_number(), _record(shape, "U", "NEW.", masks, values, stands_on_insert=True)]
     return _trigger(shape, "capture_update", "AFTER UPDATE", [_same_row_key(shape), changed], body)
 
@@ -231,7 +231,7 @@ def _checks(shape: Shape) -> list[str]:
         checks.append(f"SELECT RAISE(ABORT, {literal(text)}) WHERE {null}")
     long = [c for c in shape.columns if affinity(shape.types[c]) in ("TEXT", "BLOB", "NUMERIC")]
     if long:
-        size = " + ".join(f"coalesce(length(CAST(NEW.{quote(column)} AS BLOB)), 0)" for column in long)
+        size = joined("+", [f"coalesce(length(CAST(NEW.{quote(column)} AS BLOB)), 0)" for column in long])
         text = f"syncline: a row of {shape.name} is above the limit of {limits.VALUE_BYTES_MAX} bytes"
         checks.append(f"SELECT RAISE(ABORT, {literal(text)}) WHERE {size} > {limits.VALUE_BYTES_MAX}")
     return checks
@@ -241,4 +241,4 @@ def _refuse_generated(shape: Shape, computed: list[str]) -> list[str]:
     if not computed:
         return []
     text = f"syncline: {', '.join(sorted(shape.generated))} of {shape.name}: the source computes it, it cannot be set"
-    return [f"SELECT RAISE(ABORT, {literal(text)}) WHERE {' OR '.join(computed)}"]
+    return [f"SELECT RAISE(ABORT, {literal(text)}) WHERE {joined('OR', computed)}"]

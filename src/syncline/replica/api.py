@@ -125,7 +125,7 @@ class Replica:
             self._begin(live=True)
 
     def stop(self) -> None:
-        """Ends the agent and lets go of the file, which any program can read and write. `start` and `sync` begin anew."""
+        """Ends the agent and lets go of the file; `start` and `sync` begin anew. Any program can go on using the file."""
         with self._guard:
             agent, self._agent = self._agent, None
             if agent is None:
@@ -277,7 +277,4 @@ class Replica:
         if state is None or state == self._written:
             return
         self._written = state
-        try:
-            file.store.connection.execute("UPDATE syncline_state SET agent = ?", (state,))
-        except sqlite3.Error:
-            _log.debug("The agent's state could not be written.")
+        file.note_agent(state)

@@ -110,7 +110,11 @@ class Engine:
         try:
             self._handle(Event.START)
             while self.session.state is not State.STOPPED:
-                self._wait()
+                try:
+                    self._wait()
+                except Exception as error:
+                    event, facts = self._event_of(error)
+                    self._handle(event, **facts)
         except Exception as error:
             _log.exception("The sync agent ended.")
             self._fail_goals(error)
@@ -320,8 +324,7 @@ class Engine:
         if not self.session.caught_up or self._file.state().has_pending:
             return
         if self._goals or self._synced_is_old():
-            now = self._file.store.now_us()
-            self._file.store.connection.execute("UPDATE syncline_state SET last_synced_us = ?", (now,))
+            self._file.note_synced()
         for goal in self._goals:
             goal.reached.set()
         self._goals.clear()

@@ -16,6 +16,7 @@ from typing import Any
 from syncline import limits
 from syncline.clock import Clock, evaluate_sample
 from syncline.errors import LimitError, OtherUserError, ProtocolError, ReplicaError, ServerError
+from syncline.log import logger
 from syncline.model.program import Program, ProgramTable
 from syncline.protocol import checks, frames
 from syncline.protocol.cursor import digest_of, parse_cursor
@@ -31,6 +32,8 @@ from syncline.replica.store import State, Store
 from syncline.replica.wipe import wipe_file
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare, immediate, open_database
+
+_log = logger("replica.file")
 
 PURGE_SENT_SECONDS = 6 * 3600.0
 MARKED_GROUP_BYTES_MAX = limits.REQUEST_BYTES_MAX // 2
@@ -230,6 +233,21 @@ class ReplicaFile:
     def _refuse_wiped(state: State) -> None:
         if state.wiped is not None:
             raise WipedError("This replica was deleted by the office.", hint="Use another file.")
+
+    # ------------------------------------------------------------ notes
+    def note_synced(self) -> None:
+        """Both sides are quiet now. Not worth waiting for an app that holds the file."""
+        self._note("last_synced_us", self.store.now_us())
+
+    def note_agent(self, state: str) -> None:
+        """What the agent is doing, for other processes."""
+        self._note("agent", state)
+
+    def _note(self, column: str, value: int | str) -> None:
+        try:
+            self.store.connection.execute(f"UPDATE syncline_state SET {column} = ?", (value,))
+        except sqlite3.OperationalError as error:
+            _log.debug("%s could not be noted: %s", column, error)
 
     # ------------------------------------------------------------ the app's side
     def state(self) -> State:
