@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -20,7 +22,8 @@ from examples.homecare.nurse import Nurse
 from examples.homecare.office import Office
 from examples.homecare.server import Server, make_token, run_command
 
-LOOK_SECONDS = 0.15
+LOOK_SECONDS = 0.2
+TOKENS_AT_ONCE = 4
 
 
 class DemoError(Exception):
@@ -49,7 +52,6 @@ class Demo:
         self.source = options.folder / SOURCE
         self.nurses: list[Nurse] = []
         self._stack = ExitStack()
-        self._looked_at = 0.0
 
     def __enter__(self) -> Demo:
         try:
@@ -71,6 +73,7 @@ class Demo:
         prepare_folder(folder, size, keep=self.options.keep)
         self.board.tell("demo", "provisions it: `syncline provision`")
         run_command(folder, "provision", "--config", CONFIG)
+        self._stack.callback(keep_log(folder))
         self.server = self._stack.enter_context(Server(folder, ("--port", str(self.options.port))))
         self.board.tell("server", f"listening on {self.server.url}", "bold")
         self.office = Office(self.source, Random(f"{size.seed}:office"))
@@ -79,12 +82,14 @@ class Demo:
             people = db.execute(
                 "SELECT id, name, language FROM nurses ORDER BY id LIMIT ?", (self.options.devices,)
             ).fetchall()
-        for person in people:
-            self.nurses.append(self._employ(Owner(*person)))
+        owners = [Owner(*person) for person in people]
+        with ThreadPoolExecutor(TOKENS_AT_ONCE) as pool:
+            tokens = list(pool.map(lambda owner: make_token(folder, owner.key), owners))
+        for owner, token in zip(owners, tokens, strict=True):
+            self.nurses.append(self._employ(owner, token))
 
-    def _employ(self, owner: Owner) -> Nurse:
+    def _employ(self, owner: Owner, token: str) -> Nurse:
         folder, random = self.options.folder, Random(f"{self.options.size.seed}:{owner.key}")
-        token = make_token(folder, owner.key)
         nurse = Nurse(owner, folder / f"{owner.key}.db", self.server.url, token, self.board.tell, random)
         self._stack.callback(nurse.switch_off)
         return nurse
@@ -99,7 +104,6 @@ class Demo:
         for nurse in self.nurses:
             nurse.look()
         self.board.show([row_of(nurse) for nurse in self.nurses])
-        self._looked_at = time.monotonic()
 
     def pause(self, seconds: float) -> None:
         """Let the day go on for a while, `pace` times as fast."""
@@ -114,13 +118,13 @@ class Demo:
     def wait_until(self, reached: Callable[[], bool], seconds: float, what: str) -> bool:
         """Watch until it is so; False, and a line that says so, when it is not after `seconds`."""
         end = time.monotonic() + seconds
+        self.look()
         while not reached():
             if time.monotonic() > end:
                 self.board.tell("demo", f"gave up waiting after {seconds:.0f} s: {what}", "bold red")
                 return False
-            self.look()
             time.sleep(LOOK_SECONDS / 3)
-        self.look()
+            self.look()
         return True
 
     def colleague_of(self, nurse: Nurse) -> str:
@@ -131,8 +135,24 @@ class Demo:
         return self.random.choice(others)
 
 
+def keep_log(folder: Path) -> Callable[[], None]:
+    """What the replicas log goes to devices.log: on the terminal it would tear the picture. Answers how to undo it."""
+    handler = logging.FileHandler(folder / "devices.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(threadName)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("syncline")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+    def undo() -> None:
+        logger.removeHandler(handler)
+        handler.close()
+
+    return undo
+
+
 def row_of(nurse: Nurse) -> Row:
-    status = nurse.replica.status if nurse.is_on else None
+    status = nurse.status
     return Row(
         key=nurse.key,
         name=nurse.name,
@@ -146,12 +166,8 @@ def row_of(nurse: Nurse) -> Row:
     )
 
 
-def local_time(moment: object) -> str:
-    """The time of day where we are, whatever form the moment has."""
-    if moment is None:
+def local_time(utc: str | None) -> str:
+    """The time of day where we are."""
+    if utc is None:
         return "never"
-    if isinstance(moment, int | float):
-        moment = datetime.fromtimestamp(moment)
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
-    return moment.astimezone().strftime("%H:%M:%S") if isinstance(moment, datetime) else str(moment)
+    return datetime.fromisoformat(utc).replace(tzinfo=UTC).astimezone().strftime("%H:%M:%S")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncline import Replica, SynclineError
+from syncline import Replica, Status
 
 STATES = {
     "first_sync": "first sync",
@@ -47,13 +47,14 @@ class Tally:
 
 
 class Device:
-    """Used from one thread; only `_noticed` is filled by the replica's own."""
+    """Used from one thread; only `_noticed` is filled by the replica's own. `status` is as of the last `look`."""
 
     def __init__(self, owner: Owner, file: Path, url: str, token: str, tell: Tell) -> None:
         self.key, self.name, self.file = owner.key, owner.name, file
         self.tally = Tally()
         self.has_signal = True
         self.latest = "has a new phone"
+        self.status: Status | None = None
         self._url, self._token, self._tell = url, token, tell
         self._replica: Replica | None = None
         self._db: sqlite3.Connection | None = None
@@ -74,7 +75,7 @@ class Device:
 
     # ------------------------------------------------------------ what happens to it
     def switch_on(self) -> None:
-        self._replica = Replica(str(self.file), self._url, token=self._token)
+        self._replica = Replica(self.file, self._url, token=self._token)
         self._replica.on("conflict", lambda *_: self._noticed.append("conflict"))
         self._replica.on("wiped", lambda *_: self._noticed.append("wiped"))
         self._replica.start()
@@ -109,18 +110,17 @@ class Device:
     @property
     def is_ready(self) -> bool:
         """Synced once: from then on everything works without a server."""
-        return self.is_on and self.replica.status.last_synced_at is not None
+        return self.status is not None and self.status.last_synced_at is not None
 
     @property
     def is_quiet(self) -> bool:
         """Nothing waits, in either direction, as far as the device knows."""
-        status = self.replica.status if self.is_on else None
-        return status is not None and status.pending == 0 and status.state in ("live", "idle")
+        return self.status is not None and self.status.pending == 0 and self.status.state in ("live", "idle")
 
     @property
     def state(self) -> str:
         """The device's state in words."""
-        state = str(self.replica.status.state) if self.is_on else "stopped"
+        state = self.status.state if self.status else "stopped"
         return STATES.get(state, state)
 
     @property
@@ -129,7 +129,7 @@ class Device:
 
     @property
     def conflict_count(self) -> int:
-        return len(list(self.replica.conflicts())) if self.is_on else 0
+        return len(self.replica.conflicts()) if self.is_on else 0
 
     # ------------------------------------------------------------ what she notices
     def say(self, what: str, style: str = "") -> None:
@@ -137,7 +137,8 @@ class Device:
         self._tell(self.key, what, style)
 
     def look(self) -> None:
-        """Notice what the sync brought since the last look, and say it."""
+        """Notice how the device is and what the sync brought since the last look, and say it."""
+        self.status = self.replica.status if self.is_on else None
         if not self.is_ready:
             return
         while self._noticed:
@@ -163,21 +164,20 @@ class Device:
             self.say(f"has a new patient: {', '.join(new)}", "bold cyan")
 
     def _look_at_rejections(self) -> None:
-        if not self.replica.status.rejected:
+        if self.status is None or not self.status.rejected:
             return
         for rejection in self.replica.rejections():
-            if rejection.id not in self._known_rejections:
-                self._known_rejections.add(rejection.id)
+            if rejection["id"] not in self._known_rejections:
+                self._known_rejections.add(rejection["id"])
                 self.tally.refused += 1
-                self.say(f"is told that a change of {rejection.table} was refused: {rejection.reason}", "bold red")
+                self.say(
+                    f"is told that a change of {rejection['table']} was refused: {rejection['reason']}", "bold red"
+                )
 
     def dismiss_rejections(self) -> None:
         """She has read them; what the clinic holds is what her file holds already."""
-        rejections = list(self.replica.rejections())
+        rejections = self.replica.rejections()
         for rejection in rejections:
-            try:
-                self.replica.dismiss(rejection)
-            except SynclineError as error:
-                self.say(f"cannot dismiss a refusal: {error}", "bold red")
+            self.replica.dismiss(rejection)
         if rejections:
             self.say(f"reads and dismisses {len(rejections)} refusals", "magenta")

@@ -51,7 +51,7 @@ def _live(demo: Demo, nurse: Nurse) -> None:
     elif nurse.has_signal and chance > 1 - SWITCHED_OFF_SHARE:
         nurse.say("lets the battery run empty", "yellow")
         nurse.switch_off()
-    elif nurse.replica.status.rejected and demo.random.random() < DISMISSED_SHARE:
+    elif nurse.status and nurse.status.rejected and demo.random.random() < DISMISSED_SHARE:
         nurse.dismiss_rejections()
     else:
         nurse.act()

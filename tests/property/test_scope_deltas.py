@@ -34,7 +34,9 @@ CONFIG = PlanConfig(
         ScopeConfig(
             "caseload",
             {
-                "visits": TableConfig((LinkConfig(parent="patients", on={"patient_id": "id"}),), where="status <> 'hidden'"),
+                "visits": TableConfig(
+                    (LinkConfig(parent="patients", on={"patient_id": "id"}),), where="status <> 'hidden'"
+                ),
                 "notes": TableConfig(
                     (
                         LinkConfig(parent="visits", on={"visit_id": "id"}),
@@ -160,9 +162,7 @@ def rewrite_somewhere(rng: random.Random, db: sqlite3.Connection) -> None:
 
 def truth(source: SqliteSource, device: ModelDevice) -> dict[tuple[str, str], str]:
     snapshot = drive(source.read_snapshot(drive(source.granted(device.claims))))
-    return {
-        (chunk.table, key): row for chunk in snapshot.rows for key, row in zip(chunk.keys, chunk.rows, strict=True)
-    }
+    return {(chunk.table, key): row for chunk in snapshot.rows for key, row in zip(chunk.keys, chunk.rows, strict=True)}
 
 
 def brute_force(db: sqlite3.Connection, device: ModelDevice) -> dict[tuple[str, str], str]:
@@ -219,7 +219,9 @@ def test_a_device_that_only_hears_of_changes_holds_exactly_its_scope(tmp_path: P
                     drive(source.take_checkpoint("term"))
                 cut = drive(source.read_cut(device.name, device.claims, device.held, device.cursor, 0, snapshot))
                 device.apply(cut, snapshot)
-                if drive(source.take_checkpoint("term")) is None and device.held == drive(source.granted(device.claims)):
+                if drive(source.take_checkpoint("term")) is None and device.held == drive(
+                    source.granted(device.claims)
+                ):
                     assert device.rows == brute_force(db, device)
                     assert device.rows == truth(source, device)
                     assert {bucket_scope(b) for b in device.held} >= {"everybody", "regions"}

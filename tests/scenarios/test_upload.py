@@ -80,7 +80,9 @@ def test_what_is_refused_is_parked_with_a_reason_and_the_row_is_as_the_office_ha
 ) -> None:
     """P3, P18: refused, told, corrected; what comes after is not held up."""
     ann = synced(office)
-    before = {table: ann.execute(f"SELECT * FROM {table} ORDER BY id") for table in ("patients", "visits", "facilities")}
+    before = {
+        table: ann.execute(f"SELECT * FROM {table} ORDER BY id") for table in ("patients", "visits", "facilities")
+    }
     ann.execute("PRAGMA foreign_keys")
     db = ann.file.connect()
     db.execute("PRAGMA foreign_keys = OFF")
@@ -325,7 +327,21 @@ def test_another_users_token_is_refused_before_anything_is_sent(office: Office) 
 def test_values_of_every_kind_survive_both_ways(office: Office) -> None:
     """P16: also where they do not fit the declared type."""
     ann = synced(office)
-    values = ["", "NULL", "🩺 \x00 é", 2**63 - 1, -(2**63), 0.1 + 0.2, 1.0, 1e300, float("inf"), b"\x00\xff", b"", "12", None]
+    values = [
+        "",
+        "NULL",
+        "🩺 \x00 é",
+        2**63 - 1,
+        -(2**63),
+        0.1 + 0.2,
+        1.0,
+        1e300,
+        float("inf"),
+        b"\x00\xff",
+        b"",
+        "12",
+        None,
+    ]
     for index, value in enumerate(values):
         ann.execute("INSERT INTO notes VALUES(?, 'v-ada', ?)", (f"x{index:02}", value))
     ann.sync()

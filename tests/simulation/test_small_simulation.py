@@ -47,7 +47,11 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "the server does not touch what it refused or did not take": (upload.SqliteWrite, "touch", _nothing),
     "a downloaded row overwrites pending columns": (apply._Apply, "_rebase", lambda *_: None),
     "the server applies whatever arrives": (uploads._Run, "_fresh", _never_a_repeat),
-    "a download reads the last mutation live instead of the cut's": (feed.FeedReader, "_included", _acknowledge_at_once),
+    "a download reads the last mutation live instead of the cut's": (
+        feed.FeedReader,
+        "_included",
+        _acknowledge_at_once,
+    ),
     "removes are not sent": (downloads, "_pieces", lambda rows: iter(())),
 }
 

@@ -72,9 +72,7 @@ class Downloads:
         """The exact cut at the newest checkpoint, as what is new since `position`."""
         granted = await self._source.granted(claims)
         snapshot = await self._snapshot(granted - position.held)
-        cut = await self._source.read_cut(
-            device, claims, position.held, position.cursor, position.included, snapshot
-        )
+        cut = await self._source.read_cut(device, claims, position.held, position.cursor, position.included, snapshot)
         if not cut.valid:  # a cursor of a lost time: everything anew
             fresh = Position(None, frozenset(), position.included, position.apply_count, is_reset=True)
             return await self.next_cut(device, claims, fresh)
@@ -153,7 +151,8 @@ class Downloads:
 
 
 def _snapshot_frames(snapshot: Snapshot, cut: Cut, added: frozenset[str]) -> Iterator[bytes]:
-    """A snapshot row whose bucket's feed names its key since the snapshot is left out: only the entry counts (rule 17)."""
+    """A snapshot row whose bucket's feed names its key since the snapshot is left out: only the entry counts (rule
+    17)."""
     newer: set[tuple[str, str, str]] = set()
     for entries in cut.entries:
         if entries.bucket in added:

@@ -12,7 +12,8 @@ from syncline.source.port import Checkpoint
 
 @dataclass(eq=False)
 class Subscriber:
-    """One open download of a device. `wake` is called when something may concern it, `replace` when a newer one opens."""
+    """One open download of a device. `wake` is called when something may concern it, `replace` when a newer one
+    opens."""
 
     device: str
     wake: Callable[[], None]
@@ -44,7 +45,8 @@ class Hub:
             del self._subscribers[subscriber.device]
 
     def publish(self, checkpoint: Checkpoint) -> None:
-        """Wake whoever the checkpoint may concern: holders of its buckets, devices whose mutations it includes, and, when
+        """Wake whoever the checkpoint may concern: holders of its buckets, devices whose mutations it includes, and,
+        when
         it touched a table that grants read, everybody, for any grant may now say something else."""
         everybody = bool(checkpoint.tables & self._grant_tables)
         for subscriber in list(self._subscribers.values()):
@@ -56,9 +58,9 @@ class Hub:
     def refresh_grants(self) -> None:
         """Scopes with `refresh` are asked again by the clock."""
         for subscriber in list(self._subscribers.values()):
-            if self._by_clock and any(bucket_scope(bucket) in self._by_clock for bucket in subscriber.held):
-                subscriber.wake()
-            elif self._by_clock and not subscriber.held:
+            if (self._by_clock and any(bucket_scope(bucket) in self._by_clock for bucket in subscriber.held)) or (
+                self._by_clock and not subscriber.held
+            ):
                 subscriber.wake()
 
     async def next_checkpoint(self, seconds: float) -> None:

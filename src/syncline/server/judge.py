@@ -86,7 +86,8 @@ class Judge:
                 raise Reject("depends", reason)
 
     def _parents(self, table: SyncedTable) -> set[tuple[str, tuple[str, ...]]]:
-        """(parent table, own columns in the order of the parent's key) of foreign keys and paths that name a whole key."""
+        """(parent table, own columns in the order of the parent's key) of foreign keys and paths that name a whole
+        key."""
         links = [(key.columns, key.table, key.references) for key in table.table.foreign_keys]
         links += [(step.columns, step.table, step.references) for path in table.paths for step in path.steps[:1]]
         found = set()

@@ -79,7 +79,7 @@ class Service:
     async def hello(self, identity: Identity, message: dict[str, Any], received_us: int) -> HelloAnswer:
         if message.get("protocol") != PROTOCOL_VERSION:
             raise ProtocolError(
-                f"The device speaks version {message.get('protocol')!r} of the protocol, this server {PROTOCOL_VERSION}.",
+                f"The device speaks protocol version {message.get('protocol')!r}, this server {PROTOCOL_VERSION}.",
                 hint="Update the older of the two.",
                 code="protocol_version",
             )
@@ -98,7 +98,9 @@ class Service:
             last=registration.last,
             received_us=received_us,
             answered_us=self.clock.now_us(),
-            packing=next((name for name in ("zstd", "gzip") if name in hello.packings and name in frames.PACKINGS), "plain"),
+            packing=next(
+                (name for name in ("zstd", "gzip") if name in hello.packings and name in frames.PACKINGS), "plain"
+            ),
             reoffer_sent=registration.reoffer_sent,
             program=None if hello.program == self.program.hash else self.program.dump(),
             limits={"upload_mutations": limits.UPLOAD_MUTATIONS_MAX, "request_bytes": limits.REQUEST_BYTES_MAX},
@@ -113,7 +115,9 @@ class Service:
         """Check that the device is the user's, and where it stands; BucketsNeededError if it must send its list."""
         device = await self.source.find_device(request.device)
         if device is None:
-            raise AuthError("This device is not known here.", hint="Say hello first.", code="device_unknown", status=409)
+            raise AuthError(
+                "This device is not known here.", hint="Say hello first.", code="device_unknown", status=409
+            )
         if device.user != identity.user:
             raise AuthError("This device belongs to another user.", code="other_user", status=403)
         return await self.downloads.position(identity.claims, request)
@@ -122,7 +126,8 @@ class Service:
         return await self.downloads.next_cut(device, identity.claims, position)
 
     async def download(self, identity: Identity, message: dict[str, Any]) -> AsyncIterator[bytes]:
-        """The frames of one cut up to the head; with `wait`, held until there is something. The first look is taken before
+        """The frames of one cut up to the head; with `wait`, held until there is something. The first look is taken
+        before
         anything is sent, so that errors can still be told as errors."""
         request = Download.load(message)
         position = await self.open_download(identity, request)

@@ -1,6 +1,7 @@
 """Uploads: exactly once, judged one by one, never blocked (PROTOCOL_MODEL rules 9 to 14).
 
-A request becomes one or more transactions. In each, whole groups are tried; what fails for the data's fault is rejected with a reason and
+A request becomes one or more transactions. In each, whole groups are tried; what fails for the data's fault is
+rejected with a reason and
 the rest goes on; number, ids, outcomes, conflicts and touches are committed together with the effect.
 """
 
@@ -13,6 +14,7 @@ from itertools import pairwise
 from syncline import limits
 from syncline.clock import Clock, evaluate_offset, evaluate_stamp
 from syncline.errors import AuthError, Reject
+from syncline.model.merge import Stamp
 from syncline.model.scopes import Plan
 from syncline.protocol.messages import Group, Mutation, Upload, UploadAnswer
 from syncline.server.judge import Judge, Verdict
@@ -25,7 +27,6 @@ from syncline.source.port import (
     TransactionLostError,
     WriteTransaction,
 )
-from syncline.model.merge import Stamp
 
 HOLD_SECONDS = 0.010
 """A transaction ends at the next group's end when it has lasted this long: others may be waiting for the write lock."""
@@ -58,7 +59,9 @@ class Uploads:
         last, gap = 0, False
         while True:
             batch = waiting[:1] if alone else waiting[: limits.UPLOAD_GROUPS_PER_TRANSACTION_MAX]
-            run = _Run(self._plan, self._clock, claims, user, request, offset, self._clock.now_us() - self._retention_us)
+            run = _Run(
+                self._plan, self._clock, claims, user, request, offset, self._clock.now_us() - self._retention_us
+            )
             try:
                 progress = await self._source.write(lambda tx, run=run, batch=batch: run.transaction(tx, batch))  # type: ignore[misc]
             except TransactionLostError as lost:
@@ -108,7 +111,9 @@ class _Run:
     async def _device(self, tx: WriteTransaction) -> DeviceRow:
         device = await tx.lock_device(self._request.device)
         if device is None:
-            raise AuthError("This device is not known here.", hint="Say hello first.", code="device_unknown", status=409)
+            raise AuthError(
+                "This device is not known here.", hint="Say hello first.", code="device_unknown", status=409
+            )
         if device.user != self._user:
             raise AuthError("This device belongs to another user.", code="other_user", status=403)
         return device

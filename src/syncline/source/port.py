@@ -67,7 +67,8 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRecord:
-    """What became of a mutation. With `has_state`, `state` is the row's image at the cut, or None: absent for the user."""
+    """What became of a mutation. With `has_state`, `state` is the row's image at the cut, or None: absent for the
+    user."""
 
     number: int
     kind: str
@@ -363,4 +364,3 @@ class Source(Protocol):
     async def rejections(self, wanted: RecordFilter) -> list[dict[str, Any]]: ...
 
     async def describe_scopes(self, plan: Plan) -> list[ScopeReport]: ...
-

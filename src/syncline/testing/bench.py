@@ -1,10 +1,10 @@
 """A source, a server and devices in one process and thread, without a network: for scenario tests.
 
-    office = Office(folder, TABLES, CONFIG)
-    phone = office.phone("ann")
-    phone.execute("UPDATE visits SET status = 'done'")
-    phone.sync()
-    office.execute("SELECT status FROM visits")
+office = Office(folder, TABLES, CONFIG)
+phone = office.phone("ann")
+phone.execute("UPDATE visits SET status = 'done'")
+phone.sync()
+office.execute("SELECT status FROM visits")
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Office:
             self.path, clock=self.clock, draw=self.determinism.draw, prepare=self.determinism, inline=True
         )
         self.phones: list[Phone] = []
+        self.term = ""
         self._terms = 0
         self.reconfigure(config)
 
@@ -96,7 +97,8 @@ class Office:
 
 
 class Phone:
-    """One device. `execute` is its app's own plain SQL; `sync` runs until nothing is pending and the head is reached."""
+    """One device. `execute` is its app's own plain SQL; `sync` runs until nothing is pending and the head is
+    reached."""
 
     def __init__(self, office: Office, name: str, user: str, claims: dict[str, Any], skew_seconds: float) -> None:
         self.office = office

@@ -1,4 +1,5 @@
-"""A small seeded simulation: the real server code and the real replica code on real SQLite files, a virtual clock, and a network that
+"""A small seeded simulation: the real server code and the real replica code on real SQLite files, a virtual clock,
+and a network that
 drops, doubles and reorders. After every event each device is compared with an oracle:
 
     a device's rows = the cut that its cursor names + its own mutations that this cut does not include
@@ -32,7 +33,8 @@ from syncline.testing.world import Determinism, VirtualClock
 
 TABLES = """
 CREATE TABLE patients(id TEXT PRIMARY KEY, name TEXT, ssn TEXT);
-CREATE TABLE visits(id TEXT PRIMARY KEY, patient_id TEXT, status TEXT CHECK(status IS NOT 'bad'), note, n INTEGER NOT NULL DEFAULT 0,
+CREATE TABLE visits(id TEXT PRIMARY KEY, patient_id TEXT, status TEXT CHECK(status IS NOT 'bad'), note, n INTEGER NOT
+NULL DEFAULT 0,
   updated_at INTEGER);
 CREATE TABLE lines(id TEXT PRIMARY KEY, visit_id TEXT, label TEXT CHECK(label IS NOT 'bad'));
 CREATE TABLE assignments(nurse TEXT, patient_id TEXT);
@@ -249,7 +251,9 @@ class Simulation:
         changes = {column: value for column, value in changes.items() if value != row[column]}
         if not changes:
             return []
-        db.execute(f"UPDATE {table} SET {', '.join(c + ' = ?' for c in changes)} WHERE id = ?", (*changes.values(), key))
+        db.execute(
+            f"UPDATE {table} SET {', '.join(c + ' = ?' for c in changes)} WHERE id = ?", (*changes.values(), key)
+        )
         return [Done(number, "U", table, key, changes, row, marked)]
 
     def _values(self, table: str) -> dict[str, Any]:
@@ -284,7 +288,8 @@ class Simulation:
                     (key, *values.values()),
                 )
             elif rng.random() < 0.2:
-                self.host.execute(f"DELETE FROM {table} WHERE id = ?{' AND status <> 1 AND status IS NOT ' + repr('locked') if table == 'visits' else ''}", (key,))
+                unlocked = " AND status IS NOT 'locked'" if table == "visits" else ""
+                self.host.execute(f"DELETE FROM {table} WHERE id = ?{unlocked}", (key,))
             else:
                 column = rng.choice(list(values))
                 self.host.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (values[column], key))
@@ -364,7 +369,19 @@ class Simulation:
         rng = self.rng
         self.clock.advance(rng.randint(500, 4_000))
         device = rng.choice(self.devices)
-        acts = ("app", "upload", "download", "deliver", "checkpoint", "office", "reassign", "hello", "crash", "restart", "skew")
+        acts = (
+            "app",
+            "upload",
+            "download",
+            "deliver",
+            "checkpoint",
+            "office",
+            "reassign",
+            "hello",
+            "crash",
+            "restart",
+            "skew",
+        )
         act = rng.choices(acts, (14, 12, 12, 36, 10, 6, 1, 1, 1, 0.3, 0.3))[0]
         self.stats["events"] += 1
         self.trace.update(act.encode() + device.name.encode())
@@ -455,7 +472,8 @@ class Simulation:
 
     @staticmethod
     def _replay(want: Rows, pending: list[Done]) -> Rows:
-        """Pending mutations over the cut, in order. Rows that no bucket holds and that were only updated are `loose`: they
+        """Pending mutations over the cut, in order. Rows that no bucket holds and that were only updated are `loose`:
+        they
         stay until the outcome comes, and of them only the own values are known."""
         loose: Rows = {}
         for done in pending:
@@ -478,15 +496,19 @@ class Simulation:
 
     def check_quiet(self, device: SimulatedDevice) -> None:
         """P1, P2, P3, P5, P7, P8: when everything has drained."""
-        (cursor, included, _), held, have = self._read_device(device)
+        (cursor, _, _), held, have = self._read_device(device)
         head = self.host.execute("SELECT head FROM syncline_checkpoint").fetchone()[0]
-        granted = {row[0] for row in self.host.execute("SELECT patient_id FROM assignments WHERE nurse = ?", (device.user,))}
+        granted = {
+            row[0] for row in self.host.execute("SELECT patient_id FROM assignments WHERE nurse = ?", (device.user,))
+        }
         if device.file.pending() or int(cursor.rpartition(".")[2]) != head:
             raise BrokenPromiseError("P2 not drained", device.name, device.file.pending(), cursor, head)
         if held != granted or have != self._holds(self._read_truth(), granted):
             raise BrokenPromiseError("P1 not converged", device.name, held ^ granted)
         outcomes = dict(
-            self.host.execute("SELECT number, kind FROM syncline_outcome WHERE device = ?", (device.identity,)).fetchall()
+            self.host.execute(
+                "SELECT number, kind FROM syncline_outcome WHERE device = ?", (device.identity,)
+            ).fetchall()
         )
         if set(outcomes) != {done.number for done in device.journal}:
             raise BrokenPromiseError("P3/P5/P22 not every mutation has exactly one outcome", device.name)

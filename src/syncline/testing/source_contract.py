@@ -1,4 +1,5 @@
-"""What any source must do, as tests. An adapter's own test module subclasses `SourceContract` and gives the fixture `lab`.
+"""What any source must do, as tests. An adapter's own test module subclasses `SourceContract` and gives the fixture
+`lab`.
 
     class TestMySource(SourceContract):
         @pytest.fixture
@@ -25,8 +26,8 @@ T = TypeVar("T")
 TABLES = (
     "CREATE TABLE patients(id VARCHAR(20) PRIMARY KEY, name VARCHAR(80), ssn VARCHAR(20), facility_id VARCHAR(20))",
     "CREATE TABLE facilities(id VARCHAR(20) PRIMARY KEY, name VARCHAR(80))",
-    "CREATE TABLE visits(id VARCHAR(20) PRIMARY KEY, patient_id VARCHAR(20) REFERENCES patients(id), status VARCHAR(20), "
-    "n INTEGER CHECK (n < 1000))",
+    "CREATE TABLE visits(id VARCHAR(20) PRIMARY KEY, patient_id VARCHAR(20) REFERENCES patients(id), "
+    "status VARCHAR(20), n INTEGER CHECK (n < 1000))",
     'CREATE TABLE "Order Lines"("no" INTEGER, "site" VARCHAR(10), visit_id VARCHAR(20), PRIMARY KEY("no", "site"))',
     "CREATE TABLE assignments(caregiver VARCHAR(20), patient_id VARCHAR(20))",
     "CREATE TABLE loose(a INTEGER, b INTEGER)",
@@ -44,7 +45,9 @@ CONFIG = PlanConfig(
             {
                 "visits": TableConfig((LinkConfig(parent="patients"),), where="status <> 'hidden'"),
                 "Order Lines": TableConfig((LinkConfig(parent="visits", on={"visit_id": "id"}),)),
-                "facilities": TableConfig((LinkConfig(referenced_by="patients", on={"id": "facility_id"}),), read_only=True),
+                "facilities": TableConfig(
+                    (LinkConfig(referenced_by="patients", on={"id": "facility_id"}),), read_only=True
+                ),
             },
             root="patients",
             grant="SELECT patient_id FROM assignments WHERE caregiver = :sub",
@@ -57,7 +60,8 @@ ANN, BOB = {"sub": "ann"}, {"sub": "bob"}
 
 
 class SourceLab(Protocol):
-    """One database of the kind under test. `execute` is the host's own connection, in autocommit unless it says BEGIN."""
+    """One database of the kind under test. `execute` is the host's own connection, in autocommit unless it says
+    BEGIN."""
 
     def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]: ...
 
@@ -99,9 +103,7 @@ class Bench:
         return taken
 
     def cut(self, claims: Mapping[str, Any], held: Iterable[str], after: int = 0, device: str = "none") -> Cut:
-        return self.lab.wait(
-            self.source.read_cut(device, claims, frozenset(held), (self.term, after), 0, None)
-        )
+        return self.lab.wait(self.source.read_cut(device, claims, frozenset(held), (self.term, after), 0, None))
 
     def write(self, work: Callable[[WriteTransaction], Awaitable[T]]) -> T:
         return self.lab.wait(self.source.write(work))
@@ -231,7 +233,7 @@ class SourceContract:
         assert set(puts(bench.cut(ANN, [P1]), "visits")) == {'["v1"]'}
 
     def test_a_changed_key_is_the_old_row_gone_and_a_new_one_there(self, bench: Bench) -> None:
-        bench.lab.execute("UPDATE \"Order Lines\" SET \"no\" = 9 WHERE \"no\" = 1")
+        bench.lab.execute('UPDATE "Order Lines" SET "no" = 9 WHERE "no" = 1')
         bench.checkpoint()
         cut = bench.cut(ANN, [P1])
         assert set(puts(cut, "Order Lines")) == {'[9,"x"]'}
@@ -377,7 +379,13 @@ class SourceContract:
         lost_answer = self._hello(bench, first.device, first.nonce)
         used = self._hello(bench, first.device, lost_answer.nonce)
         copied = self._hello(bench, first.device, again.nonce)
-        assert [r.identity for r in (first, again, lost_answer, used, copied)] == ["new", "known", "known", "known", "new"]
+        assert [r.identity for r in (first, again, lost_answer, used, copied)] == [
+            "new",
+            "known",
+            "known",
+            "known",
+            "new",
+        ]
         assert copied.device != first.device
 
     @staticmethod

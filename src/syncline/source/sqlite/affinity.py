@@ -1,4 +1,5 @@
-"""What SQLite makes of a value that is stored in a column of a declared type (https://sqlite.org/datatype3.html, 3.1)."""
+"""What SQLite makes of a value that is stored in a column of a declared type (https://sqlite.org/datatype3.html,
+3.1)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
 """The changelog table and the capture triggers of one table.
 
-A changelog row holds typed columns, never JSON: `k_i` the key, `o_i` the old values of what scopes join and filter on, `m_i` the
+A changelog row holds typed columns, never JSON: `k_i` the key, `o_i` the old values of what scopes join and filter
+on, `m_i` the
 mask of changed columns. Old columns carry the declared types, so that a filter means the same on them as on the table.
 
-op: I inserted · U updated · D deleted · R may have been replaced (INSERT OR REPLACE deletes rows without firing their delete
+op: I inserted · U updated · D deleted · R may have been replaced (INSERT OR REPLACE deletes rows without firing their
+delete
 trigger, so the row that stands in the way is noted before) · T touched by an upload.
 """
 
@@ -53,9 +55,7 @@ class Capture:
 
     def changed_columns(self, masks: tuple[int, ...]) -> list[str]:
         return [
-            column
-            for index, column in enumerate(self.watched)
-            if masks[index // MASK_BITS] >> (index % MASK_BITS) & 1
+            column for index, column in enumerate(self.watched) if masks[index // MASK_BITS] >> (index % MASK_BITS) & 1
         ]
 
     def mask_of(self, columns: set[str]) -> list[int]:
@@ -80,7 +80,9 @@ def changelog_sql(capture: Capture) -> str:
     types = {column.name: column.type for column in capture.table.columns}
     columns = ["id INTEGER PRIMARY KEY", "op TEXT NOT NULL"]
     columns += [f"{name} {_type(types[column])}" for name, column in zip(capture.key_columns, capture.key, strict=True)]
-    columns += [f"{name} {_type(types[column])}" for name, column in zip(capture.old_columns, capture.captured, strict=True)]
+    columns += [
+        f"{name} {_type(types[column])}" for name, column in zip(capture.old_columns, capture.captured, strict=True)
+    ]
     columns += [f"{name} INTEGER" for name in capture.mask_columns]
     columns += ["stamp INTEGER", "writer INTEGER"]
     return f"CREATE TABLE {capture.changelog}({', '.join(column.strip() for column in columns)})"

@@ -11,8 +11,8 @@ from typing import Any
 
 from syncline import limits
 from syncline.errors import AuthError
-from syncline.model.scopes import bucket_name, bucket_scope
 from syncline.model.scopes import bucket_key as key_of_bucket
+from syncline.model.scopes import bucket_name, bucket_scope
 from syncline.source.port import BucketRows, Checkpoint, Claims, Cut, DeviceRow, Entries, Head, OutcomeRecord, Snapshot
 from syncline.source.sqlite.affinity import apply_affinity
 from syncline.source.sqlite.layout import PlanSql, TableSql
@@ -141,7 +141,9 @@ class FeedReader:
             (device, after, upto),
         ).fetchall()
         return [
-            OutcomeRecord(number, kind, code or "", reason or "", table, key, conflicts or "[]", *self._truth(table, key, granted))
+            OutcomeRecord(
+                number, kind, code or "", reason or "", table, key, conflicts or "[]", *self._truth(table, key, granted)
+            )
             for number, kind, code, reason, table, key, conflicts in rows
         ]
 
@@ -219,7 +221,9 @@ class FeedReader:
     # ------------------------------------------------------------ tailing
     def changed_since(self, checkpoint: int) -> Checkpoint:
         with self._snapshot() as head:
-            buckets = self._db.execute("SELECT DISTINCT bucket FROM syncline_entry WHERE checkpoint > ?1", (checkpoint,))
+            buckets = self._db.execute(
+                "SELECT DISTINCT bucket FROM syncline_entry WHERE checkpoint > ?1", (checkpoint,)
+            )
             changed = frozenset(row[0] for row in buckets.fetchall())
             devices = self._db.execute("SELECT device FROM syncline_included WHERE checkpoint > ?1", (checkpoint,))
             return Checkpoint(head, changed, frozenset(row[0] for row in devices.fetchall()), frozenset())
@@ -249,5 +253,7 @@ def _bind(grant: str, claims: Claims, scope: str) -> Mapping[str, Any]:
                 status=403,
             )
         value = claims[name]
-        bound[name] = json.dumps(value) if isinstance(value, list | dict) else int(value) if isinstance(value, bool) else value
+        bound[name] = (
+            json.dumps(value) if isinstance(value, list | dict) else int(value) if isinstance(value, bool) else value
+        )
     return bound

@@ -23,9 +23,11 @@ def introspect(connection: sqlite3.Connection) -> Schema:
     """All tables but SQLite's and ours, with the reason for each that cannot sync."""
     tables: dict[str, Table] = {}
     views: set[str] = set()
-    listed = connection.execute("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name")
+    listed = connection.execute(
+        "SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name"
+    )
     for name, kind, without_rowid, strict in listed.fetchall():
-        if name.startswith("sqlite_") or name.startswith(PREFIX):
+        if name.startswith(("sqlite_", PREFIX)):
             continue
         if kind == "view":
             views.add(name)
@@ -71,7 +73,9 @@ def _indexes(connection: sqlite3.Connection, table: str) -> tuple[Index, ...]:
     for name, unique, partial in connection.execute(
         'SELECT name, "unique", partial FROM pragma_index_list(?) ORDER BY seq', (table,)
     ).fetchall():
-        columns = [row[0] for row in connection.execute("SELECT name FROM pragma_index_info(?) ORDER BY seqno", (name,))]
+        columns = [
+            row[0] for row in connection.execute("SELECT name FROM pragma_index_info(?) ORDER BY seqno", (name,))
+        ]
         if not partial and columns and None not in columns:
             found.append(Index(name, tuple(columns), bool(unique)))
     return tuple(found)
@@ -127,7 +131,12 @@ def reads_of(connection: sqlite3.Connection, query: str, parameters: dict[str, N
             tables.setdefault(first, set()).update([second] if second else [])
         elif action == sqlite3.SQLITE_FUNCTION and second and second.lower() in VOLATILE:
             volatile.append(second.lower())
-        elif action not in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE):
+        elif action not in (
+            sqlite3.SQLITE_SELECT,
+            sqlite3.SQLITE_READ,
+            sqlite3.SQLITE_FUNCTION,
+            sqlite3.SQLITE_RECURSIVE,
+        ):
             refused.append(str(first))
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
@@ -146,7 +155,11 @@ def reads_of(connection: sqlite3.Connection, query: str, parameters: dict[str, N
         connection.set_authorizer(None)
     views = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")}
     return QueryReads(
-        {table: frozenset(columns) for table, columns in tables.items() if table not in views and not table.startswith("sqlite_")},
+        {
+            table: frozenset(columns)
+            for table, columns in tables.items()
+            if table not in views and not table.startswith("sqlite_")
+        },
         tuple(dict.fromkeys(volatile)),
     )
 

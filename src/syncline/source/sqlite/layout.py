@@ -40,7 +40,9 @@ def build_plan_sql(plan: Plan, layouts: dict[str, int]) -> PlanSql:
     tables = {}
     for name, synced in plan.tables.items():
         capture = found[name]
-        keys = " AND ".join(f"t.{quote(column)} = a.{key}" for key, column in zip(capture.key_columns, synced.key, strict=True))
+        keys = " AND ".join(
+            f"t.{quote(column)} = a.{key}" for key, column in zip(capture.key_columns, synced.key, strict=True)
+        )
         tables[name] = TableSql(
             synced=synced,
             capture=capture,
@@ -57,4 +59,6 @@ def build_plan_sql(plan: Plan, layouts: dict[str, int]) -> PlanSql:
     for scope, read in plan.grant_reads.items():
         for table in read:
             grants.setdefault(table, set()).add(scope)
-    return PlanSql(plan, found, tables, f"SELECT {waiting or '0'}", {table: frozenset(scopes) for table, scopes in grants.items()})
+    return PlanSql(
+        plan, found, tables, f"SELECT {waiting or '0'}", {table: frozenset(scopes) for table, scopes in grants.items()}
+    )

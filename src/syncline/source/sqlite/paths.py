@@ -1,8 +1,11 @@
 """SQL for memberships: which buckets hold which rows, now and before the batch that waits in the changelog.
 
-The algorithm is that of the design's scope deltas. A path is walked as a chain of CTEs, each step a lookup by the join columns,
-from a few keys outward: never a scan of a table. "Before" means: rows that are not in the batch as they are now, plus every old image
-that the batch holds. The order inside a batch is never trusted: a trigger of the company's that rewrites a row again makes its image arrive
+The algorithm is that of the design's scope deltas. A path is walked as a chain of CTEs, each step a lookup by the
+join columns,
+from a few keys outward: never a scan of a table. "Before" means: rows that are not in the batch as they are now, plus
+every old image
+that the batch holds. The order inside a batch is never trusted: a trigger of the company's that rewrites a row again
+makes its image arrive
 first. An image too many can only add a superfluous remove, which is harmless.
 
 Generated once per plan; all statements take their keys from a table or subquery whose columns are called k_1, k_2, …
@@ -54,7 +57,9 @@ class PathBuilder:
         through = []
         for position, alias in enumerate(path.aliases):
             if position:
-                through.append((alias, self._back(path, position, before=False), self._back(path, position, before=True)))
+                through.append(
+                    (alias, self._back(path, position, before=False), self._back(path, position, before=True))
+                )
         return PathSql(
             path=path,
             after=self._forward(path, affected, before=False),
@@ -86,7 +91,8 @@ class PathBuilder:
 
     @staticmethod
     def _leaving(path: Path, position: int, scope: Scope) -> tuple[str, ...]:
-        """Which columns of the table at this position the next step needs: its join columns, or at the end the bucket's."""
+        """Which columns of the table at this position the next step needs: its join columns, or at the end the
+        bucket's."""
         return path.steps[position].columns if position < len(path.steps) else scope.key
 
     def _current(
@@ -133,7 +139,9 @@ class PathBuilder:
         step = path.steps[position - 1]
         moved = moved_table(capture.table.name)
         wanted = ", ".join(f"t.{quote(column)}" for column in step.references)
-        same_key = " AND ".join(f"t.{quote(column)} = m.{name}" for name, column in zip(capture.key_columns, capture.key, strict=True))
+        same_key = " AND ".join(
+            f"t.{quote(column)} = m.{name}" for name, column in zip(capture.key_columns, capture.key, strict=True)
+        )
         images = old_images(capture) if before else quote(capture.table.name)
         names = [f"j_{index}" for index in range(1, len(step.references) + 1)]
         ctes = [
@@ -165,7 +173,9 @@ def filtered(scope: Scope, table: str, rows: str) -> str:
 
 def old_images(capture: Capture) -> str:
     """Every old image in the batch, under the table's own column names."""
-    columns = ", ".join(f"{capture.old_column(column)} AS {quote(column)}" for column in (*capture.key, *capture.captured))
+    columns = ", ".join(
+        f"{capture.old_column(column)} AS {quote(column)}" for column in (*capture.key, *capture.captured)
+    )
     return f"(SELECT {columns} FROM {capture.changelog} WHERE op IN ('U', 'D', 'R'))"
 
 
@@ -184,10 +194,14 @@ def moved_sql(capture: Capture) -> str:
     same_key = " AND ".join(
         f"t.{quote(column)} = c.{name}" for name, column in zip(capture.key_columns, capture.key, strict=True)
     )
-    changed = [f"c.{name} IS NOT t.{quote(column)} COLLATE BINARY" for name, column in zip(capture.old_columns, capture.captured, strict=True)]
+    changed = [
+        f"c.{name} IS NOT t.{quote(column)} COLLATE BINARY"
+        for name, column in zip(capture.old_columns, capture.captured, strict=True)
+    ]
     conditions = ["c.op IN ('I', 'D')", f"t.{quote(capture.key[0])} IS NULL", *changed]
+    selected = ", ".join(f"c.{name}" for name in capture.key_columns)
     return (
-        f"INSERT OR IGNORE INTO {moved_table(capture.table.name)} SELECT {', '.join('c.' + name for name in capture.key_columns)} "
+        f"INSERT OR IGNORE INTO {moved_table(capture.table.name)} SELECT {selected} "
         f"FROM {capture.changelog} AS c LEFT JOIN {quote(capture.table.name)} AS t ON {same_key} "
         f"WHERE c.op <> 'T' AND ({' OR '.join(conditions)}) GROUP BY {keys}"
     )
@@ -218,17 +232,17 @@ def snapshot_sql(plan: Plan, table: SyncedTable, scope_names: frozenset[str]) ->
 
 def _snapshot_path(scope: Scope, path: Path, table: SyncedTable) -> str:
     last = len(path.steps)
-    rows = [f"temp.syncline_wanted AS w CROSS JOIN {filtered(scope, path.aliases[last], quote(path.aliases[last]))} AS t{last}"]
+    root = filtered(scope, path.aliases[last], quote(path.aliases[last]))
+    rows = [f"temp.syncline_wanted AS w CROSS JOIN {root} AS t{last}"]
     conditions = [f"w.scope = {literal(scope.name)}"]
     conditions += [f"t{last}.{quote(column)} = w.k_{index}" for index, column in enumerate(scope.key, 1)]
     for at in range(last - 1, -1, -1):
         step = path.steps[at]
         rows.append(f"CROSS JOIN {filtered(scope, path.aliases[at], quote(path.aliases[at]))} AS t{at}")
         conditions += [
-            f"t{at}.{quote(own)} = t{at + 1}.{quote(other)}" for own, other in zip(step.columns, step.references, strict=True)
+            f"t{at}.{quote(own)} = t{at + 1}.{quote(other)}"
+            for own, other in zip(step.columns, step.references, strict=True)
         ]
     conditions += [f"t0.{quote(column)} IS NOT NULL" for column in table.key]
     columns = f"w.place, {quote_list(table.key, 't0.')}, {quote_list(table.columns, 't0.')}"
     return f"SELECT {columns} FROM {' '.join(rows)} WHERE {' AND '.join(conditions)}"
-
-

@@ -49,7 +49,8 @@ def script(plan: Plan) -> tuple[str, ...]:
 
 
 def provision(connection: sqlite3.Connection, plan: Plan, journal: str) -> ProvisionReport:
-    """Idempotent. A changelog whose columns no longer fit is replaced; its waiting changes are carried by a full refresh."""
+    """Idempotent. A changelog whose columns no longer fit is replaced; its waiting changes are carried by a full
+    refresh."""
     before = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if journal == "wal" and before != "wal":
         connection.execute("PRAGMA journal_mode = WAL")
@@ -85,7 +86,9 @@ def _run_script(connection: sqlite3.Connection) -> None:
 
 def _existing(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(
-        connection.execute(f"SELECT name, sql FROM sqlite_schema WHERE {_OURS} AND type IN ('table', 'trigger')").fetchall()
+        connection.execute(
+            f"SELECT name, sql FROM sqlite_schema WHERE {_OURS} AND type IN ('table', 'trigger')"
+        ).fetchall()
     )
 
 
@@ -114,16 +117,22 @@ def _write_layouts(connection: sqlite3.Connection, plan: Plan) -> None:
             "SELECT layout, columns FROM syncline_layout WHERE table_name = ?1 ORDER BY layout DESC LIMIT 1", (name,)
         ).fetchone()
         if known is None or known[1] != columns:
-            connection.execute("INSERT INTO syncline_layout VALUES(?1, ?2, ?3)", (name, (known[0] if known else 0) + 1, columns))
+            connection.execute(
+                "INSERT INTO syncline_layout VALUES(?1, ?2, ?3)", (name, (known[0] if known else 0) + 1, columns)
+            )
 
 
 def layouts(connection: sqlite3.Connection) -> dict[str, int]:
     """Table -> number of its newest layout."""
-    return dict(connection.execute("SELECT table_name, max(layout) FROM syncline_layout GROUP BY table_name").fetchall())
+    return dict(
+        connection.execute("SELECT table_name, max(layout) FROM syncline_layout GROUP BY table_name").fetchall()
+    )
 
 
 def _set_meta(connection: sqlite3.Connection, name: str, value: object) -> None:
-    connection.execute("INSERT INTO syncline_meta VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value))
+    connection.execute(
+        "INSERT INTO syncline_meta VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value)
+    )
 
 
 def is_provisioned(connection: sqlite3.Connection) -> bool:
@@ -139,7 +148,9 @@ def verify(connection: sqlite3.Connection, plan: Plan) -> None:
     existing = _existing(connection)
     missing = [name for name, sql in {**tables, **triggers}.items() if existing.get(name) != sql]
     if missing:
-        raise SchemaChangedError(f'Capture is not what the configuration needs: "{missing[0]}" is missing or other.', hint=hint)
+        raise SchemaChangedError(
+            f'Capture is not what the configuration needs: "{missing[0]}" is missing or other.', hint=hint
+        )
     stored = connection.execute("SELECT value FROM syncline_meta WHERE name = 'fingerprint'").fetchone()
     if stored is None or stored[0] != fingerprint(introspect(connection), plan):
         raise SchemaChangedError("A captured table has other columns than when capture was installed.", hint=hint)
@@ -173,6 +184,8 @@ def deprovision(connection: sqlite3.Connection, journal: str) -> bool:
                 if found == kind:
                     connection.execute(f"DROP {kind.upper()} {quote(name)}")
     if journal == "wal" and before != "wal":
-        with suppress(sqlite3.OperationalError):  # another program has the file open: it stays in WAL, which is no trace
+        with suppress(
+            sqlite3.OperationalError
+        ):  # another program has the file open: it stays in WAL, which is no trace
             connection.execute(f"PRAGMA journal_mode = {before}")
     return True

@@ -25,14 +25,17 @@ class Registry:
     def register(
         self, device: str | None, nonce: str | None, user: str, included: int, details: Mapping[str, str]
     ) -> Registration:
-        """The nonce last used and the one issued after it are accepted: an answer may have been lost. An older one means
-        that the file was restored or copied: a new identity. So does a device, or a number of it, that this source does not
+        """The nonce last used and the one issued after it are accepted: an answer may have been lost. An older one
+        means
+        that the file was restored or copied: a new identity. So does a device, or a number of it, that this source
+        does not
         know: the source was restored."""
         with immediate(self._db):
             row = None
             if device:
                 row = self._db.execute(
-                    "SELECT number, user, nonce_used, nonce_issued, last FROM syncline_device WHERE device = ?1", (device,)
+                    "SELECT number, user, nonce_used, nonce_issued, last FROM syncline_device WHERE device = ?1",
+                    (device,),
                 ).fetchone()
             if row is None:
                 return self._add(user, details, replaces=device, reoffer_sent=device is not None)
@@ -50,7 +53,8 @@ class Registry:
                 return self._add(user, details, replaces=device, reoffer_sent=True)
             fresh = self._draw()
             self._db.execute(
-                "UPDATE syncline_device SET nonce_used = ?2, nonce_issued = ?3, seen_us = ?4, details = ?5 WHERE device = ?1",
+                "UPDATE syncline_device SET nonce_used = ?2, nonce_issued = ?3, seen_us = ?4, details = ?5 "
+                "WHERE device = ?1",
                 (device, nonce, fresh, self._clock.now_us(), _json(details)),
             )
             return Registration(str(device), number, fresh, "known", last, False)
@@ -73,7 +77,8 @@ def _json(details: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------- the office's view
 def list_devices(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     rows = connection.execute(
-        "SELECT d.device, d.number, d.user, d.last, coalesce(i.number, 0), d.created_us, d.seen_us, d.replaces, d.details, "
+        "SELECT d.device, d.number, d.user, d.last, coalesce(i.number, 0), d.created_us, d.seen_us, d.replaces, "
+        "d.details, "
         "(SELECT count(*) FROM syncline_outcome o WHERE o.device = d.device), "
         "(SELECT count(*) FROM syncline_rejection r WHERE r.device = d.device), "
         "(SELECT count(*) FROM syncline_conflict c WHERE c.device = d.device) "
@@ -92,11 +97,25 @@ def list_devices(connection: sqlite3.Connection) -> list[dict[str, Any]]:
 def list_conflicts(connection: sqlite3.Connection, wanted: RecordFilter) -> list[dict[str, Any]]:
     where, parameters = _conditions(wanted)
     rows = connection.execute(
-        "SELECT id, device, number, user, table_name, key, column_name, kind, rule, base, server, device_value, row_values, "
+        "SELECT id, device, number, user, table_name, key, column_name, kind, rule, base, server, device_value, "
+        "row_values, "
         f"at_us FROM syncline_conflict {where} ORDER BY id DESC LIMIT ?",
         (*parameters, wanted.limit),
     ).fetchall()
-    names = ("id", "device", "number", "user", "table", "key", "column", "kind", "rule", "base", "server", "device_value")
+    names = (
+        "id",
+        "device",
+        "number",
+        "user",
+        "table",
+        "key",
+        "column",
+        "kind",
+        "rule",
+        "base",
+        "server",
+        "device_value",
+    )
     found = []
     for row in rows:
         record = dict(zip((*names, "row", "at_us"), row, strict=True))

@@ -1,7 +1,9 @@
 """Taking a checkpoint: everything that waits in the changelogs, as one consistent cut.
 
-SQLite has one writer, so the order of commits is the order of changelog ids. The work is computed in a read transaction, which makes nobody
-wait, from exactly the changes that its snapshot shows; the write transaction only stores the result and deletes the ids that were read. What was
+SQLite has one writer, so the order of commits is the order of changelog ids. The work is computed in a read
+transaction, which makes nobody
+wait, from exactly the changes that its snapshot shows; the write transaction only stores the result and deletes the
+ids that were read. What was
 committed meanwhile has higher ids and is simply in the next batch: no source transaction is ever split.
 """
 
@@ -115,7 +117,9 @@ class SqliteSequencer:
     def _read_head(self, term: str) -> Head:
         row = self._db.execute("SELECT term, head, time_us FROM syncline_checkpoint").fetchone()
         if row is None or row[0] != term:
-            raise TermLostError("Another sequencer has taken over this source.", hint="This one stops; nothing is lost.")
+            raise TermLostError(
+                "Another sequencer has taken over this source.", hint="This one stops; nothing is lost."
+            )
         return Head(*row)
 
     def _dirty_tables(self) -> list[str]:
@@ -216,7 +220,9 @@ class SqliteSequencer:
         db = self._db
         with immediate(db):
             if db.execute("SELECT term, head FROM syncline_checkpoint").fetchone() != (head.term, head.checkpoint):
-                raise TermLostError("Another sequencer has taken over this source.", hint="This one stops; nothing is lost.")
+                raise TermLostError(
+                    "Another sequencer has taken over this source.", hint="This one stops; nothing is lost."
+                )
             db.executemany(
                 f"INSERT INTO syncline_entry VALUES(?, ?, ?, ?, {number}) "
                 "ON CONFLICT DO UPDATE SET op = excluded.op, checkpoint = excluded.checkpoint",

@@ -1,6 +1,7 @@
 """`SqliteSource`: the port of `syncline.source.port` on a SQLite file.
 
-Three kinds of connections, each on its own thread: one writes (uploads, markers, registrations), one takes checkpoints, a few read.
+Three kinds of connections, each on its own thread: one writes (uploads, markers, registrations), one takes
+checkpoints, a few read.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ READERS = 4
 
 
 class SqliteSource:
-    """`prepare` is called with every connection (see `open_database`); `inline` runs everything in the caller's thread."""
+    """`prepare` is called with every connection (see `open_database`); `inline` runs everything in the caller's
+    thread."""
 
     kind = "sqlite"
 
@@ -74,7 +76,9 @@ class SqliteSource:
         self._sql: PlanSql | None = None
         self._lock = FileLock(f"{self._path}-syncline-lock")
         if not self._path.is_file():
-            raise SourceError(f'There is no database file "{self._path}".', hint="Check [source] url.", code="source_missing")
+            raise SourceError(
+                f'There is no database file "{self._path}".', hint="Check [source] url.", code="source_missing"
+            )
         make: Callable[[str], Worker] = (lambda name: InlineWorker()) if inline else ThreadWorker
         self._writer, self._sequencing = make("writer"), make("sequencer")
         self._reading = [make(f"reader-{number}") for number in range(1 if inline else READERS)]
@@ -158,7 +162,9 @@ class SqliteSource:
                 await worker.run(self._connections.pop(worker).close)
         if not self._lock.acquire():
             raise SourceBusyError(
-                f"A server is running on this database ({self._lock.owner()}).", hint="Stop it first.", code="server_running"
+                f"A server is running on this database ({self._lock.owner()}).",
+                hint="Stop it first.",
+                code="server_running",
             )
         try:
             return await self._run(self._writer, lambda connection: provisioning.deprovision(connection, self._journal))
@@ -179,7 +185,9 @@ class SqliteSource:
         def begin(connection: sqlite3.Connection) -> Head | None:
             if not self._lock.acquire():
                 return None
-            self._sequencer = SqliteSequencer(connection, sql, self._clock, lambda db: provisioning.verify(db, sql.plan))
+            self._sequencer = SqliteSequencer(
+                connection, sql, self._clock, lambda db: provisioning.verify(db, sql.plan)
+            )
             return self._sequencer.begin_term(term)
 
         return await self._run(self._sequencing, begin)
@@ -236,7 +244,8 @@ class SqliteSource:
     async def put_marker(self) -> int:
         marker = int(self._draw()[:15], 16)
         await self._run(
-            self._writer, lambda connection: connection.execute("INSERT INTO syncline_marker VALUES(?1)", (marker,)).close()
+            self._writer,
+            lambda connection: connection.execute("INSERT INTO syncline_marker VALUES(?1)", (marker,)).close(),
         )
         return marker
 
@@ -274,7 +283,9 @@ class SqliteSource:
         self, device: str | None, nonce: str | None, user: str, included: int, details: Mapping[str, str]
     ) -> Registration:
         def run(connection: sqlite3.Connection) -> Registration:
-            return registry.Registry(connection, self._clock, self._draw).register(device, nonce, user, included, details)
+            return registry.Registry(connection, self._clock, self._draw).register(
+                device, nonce, user, included, details
+            )
 
         return await self._run(self._writer, run)
 

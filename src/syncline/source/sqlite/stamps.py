@@ -1,4 +1,5 @@
-"""When each column of a row was last written, and by whom: the text kept in `row_state`, and folding changes over it."""
+"""When each column of a row was last written, and by whom: the text kept in `row_state`, and folding changes over
+it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from syncline.model.merge import Stamp
 
 @dataclass(slots=True)
 class RowStamps:
-    """`born` and `died` are the row's last insert and delete; a column without a stamp of its own has that of `born`."""
+    """`born` and `died` are the row's last insert and delete; a column without a stamp of its own has that of
+    `born`."""
 
     born: Stamp | None = None
     died: Stamp | None = None

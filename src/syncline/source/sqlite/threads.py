@@ -1,4 +1,5 @@
-"""Where the SQLite source's work runs: each connection on a thread of its own, or at once in the caller's (the simulator)."""
+"""Where the SQLite source's work runs: each connection on a thread of its own, or at once in the caller's (the
+simulator)."""
 
 from __future__ import annotations
 

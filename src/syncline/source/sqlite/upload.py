@@ -1,6 +1,7 @@
 """One write transaction of an upload on a SQLite source.
 
-Every method is a coroutine that never waits: the whole upload runs in the writer's thread, so that the one write lock is held for the work
+Every method is a coroutine that never waits: the whole upload runs in the writer's thread, so that the one write lock
+is held for the work
 alone and not for journeys between threads.
 """
 
@@ -50,7 +51,8 @@ class SqliteWrite:
 
     async def rejected_insert(self, device: str, table: str, key: Key, above: int) -> int | None:
         row = self._db.execute(
-            "SELECT number, kind FROM syncline_outcome WHERE device = ?1 AND number > ?2 AND op = 'I' AND table_name = ?3 "
+            "SELECT number, kind FROM syncline_outcome WHERE device = ?1 AND number > ?2 AND op = 'I' "
+            "AND table_name = ?3 "
             "AND key = ?4 ORDER BY number DESC LIMIT 1",
             (device, above, table, key_text(key)),
         ).fetchone()
@@ -93,7 +95,8 @@ class SqliteWrite:
         """What is sequenced, and what still waits in the changelog folded over it (rule 12)."""
         capture = entry.capture
         row = self._db.execute(
-            "SELECT stamps FROM syncline_row_state WHERE table_name = ?1 AND key = ?2", (entry.synced.name, key_text(key))
+            "SELECT stamps FROM syncline_row_state WHERE table_name = ?1 AND key = ?2",
+            (entry.synced.name, key_text(key)),
         ).fetchone()
         stamps = RowStamps.parse(row[0] if row else None)
         matches = " AND ".join(f"{name} = ?{index}" for index, name in enumerate(capture.key_columns, 1))
@@ -138,7 +141,13 @@ class SqliteWrite:
         if len(key) != len(capture.key):
             return
         names = [*capture.key_columns, *capture.mask_columns, "op", "stamp", "writer"]
-        values = [*key, *capture.mask_of(set(columns)), "T", stamp.time_us if stamp else 0, stamp.writer if stamp else 0]
+        values = [
+            *key,
+            *capture.mask_of(set(columns)),
+            "T",
+            stamp.time_us if stamp else 0,
+            stamp.writer if stamp else 0,
+        ]
         execute(self._db, f"INSERT INTO {capture.changelog}({', '.join(names)}) VALUES({_places(len(names))})", values)
 
     # ------------------------------------------------------------ savepoints
@@ -169,14 +178,22 @@ class SqliteWrite:
         self._db.execute(
             "INSERT INTO syncline_outcome VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             (
-                *(device.device, outcome.number, outcome.id, outcome.kind, outcome.code or None, outcome.reason or None),
+                *(
+                    device.device,
+                    outcome.number,
+                    outcome.id,
+                    outcome.kind,
+                    outcome.code or None,
+                    outcome.reason or None,
+                ),
                 *(outcome.table, outcome.operation, key, json.dumps(told, ensure_ascii=False) if told else None, now),
             ),
         )
         for conflict in outcome.conflicts:
             self._db.execute(
                 "INSERT INTO syncline_conflict(device, number, user, table_name, key, column_name, kind, rule, base, "
-                "server, device_value, row_values, at_us) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                "server, device_value, row_values, at_us) "
+                "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
                 (
                     *(device.device, outcome.number, device.user, outcome.table, key),
                     *(conflict.column, conflict.kind, conflict.rule, encode_row([conflict.base])),
@@ -194,7 +211,8 @@ class SqliteWrite:
 
     async def finish_device(self, device: DeviceRow, last: int, last_stamp_us: int, floor: int) -> None:
         self._db.execute(
-            "UPDATE syncline_device SET last = ?2, last_stamp = ?3, floor = max(floor, ?4), seen_us = ?5 WHERE device = ?1",
+            "UPDATE syncline_device SET last = ?2, last_stamp = ?3, floor = max(floor, ?4), seen_us = ?5 "
+            "WHERE device = ?1",
             (device.device, last, last_stamp_us, floor, self._clock.now_us()),
         )
         self._db.execute(
@@ -238,4 +256,3 @@ def _object(values: Mapping[str, Value] | None) -> str | None:
     if values is None:
         return None
     return json.dumps({column: encode_value(value) for column, value in values.items()}, ensure_ascii=False)
-

@@ -1,0 +1,150 @@
+"""Capture on SQLite: what its triggers see, and what it costs."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, TableConfig
+from syncline.source.port import Checkpoint
+from syncline.source.sqlite.source import SqliteSource
+from syncline.source.sqlite.threads import drive
+from syncline.testing.source_contract import plan_for
+
+TABLES = """
+CREATE TABLE patients(id TEXT PRIMARY KEY, name TEXT);
+CREATE TABLE "visit ""x"" 🩺"("select" TEXT COLLATE NOCASE PRIMARY KEY, patient_id TEXT, room TEXT UNIQUE, "START" ANY, note TEXT COLLATE NOCASE)
+  WITHOUT ROWID;
+CREATE INDEX i ON "visit ""x"" 🩺"(patient_id);
+INSERT INTO patients VALUES('p1', 'Ada'), ('p2', 'Bo');
+INSERT INTO "visit ""x"" 🩺" VALUES('v1', 'p1', 'r1', 1, 'a'), ('v2', 'p2', 'r2', 2, 'b');
+"""
+VISITS = 'visit "x" 🩺'
+QUOTED = '"visit ""x"" 🩺"'
+CONFIG = PlanConfig(
+    (
+        ScopeConfig(
+            "caseload",
+            {VISITS: TableConfig((LinkConfig(parent="patients", on={"patient_id": "id"}),), where="room <> 'secret'")},
+            root="patients",
+            grant="SELECT :sub",
+        ),
+    )
+)
+
+
+@dataclass
+class Lab:
+    source: SqliteSource
+    host: sqlite3.Connection
+    plan: Plan
+
+    def checkpoint(self) -> Checkpoint | None:
+        return drive(self.source.take_checkpoint("t"))
+
+    def news(self, patient: str, after: int = 0) -> tuple[dict[str, str], set[str]]:
+        """(rows put, keys removed) of the visits in a patient's bucket."""
+        cut = drive(
+            self.source.read_cut("d", {"sub": patient}, frozenset({f'caseload["{patient}"]'}), ("t", after), 0, None)
+        )
+        entries = [each for each in cut.entries if each.table == VISITS]
+        puts = {key: row for each in entries for key, row in zip(each.keys, each.rows, strict=True)}
+        return puts, {key for each in entries for key in each.removed}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    host = sqlite3.connect(tmp_path / "clinic.db", isolation_level=None)
+    host.executescript(TABLES)
+    source = SqliteSource(tmp_path / "clinic.db", inline=True)
+    plan = drive(plan_for(source, CONFIG))
+    drive(source.provision(plan))
+    drive(source.attach(plan))
+    assert drive(source.begin_term("t"))
+    yield Lab(source, host, plan)
+    drive(source.close())
+    host.close()
+
+
+def test_insert_or_replace_tells_of_the_row_that_it_removed_unseen(lab: Lab) -> None:
+    lab.host.execute(f"INSERT OR REPLACE INTO {QUOTED} VALUES('v3', 'p1', 'r2', 3, 'c')")
+    lab.checkpoint()
+    assert lab.news("p1")[0] == {'["v3"]': '["v3","p1","r2",3,"c"]'}
+    assert lab.news("p2")[1] == {'["v2"]'}
+
+
+def test_update_or_replace_tells_of_the_row_that_it_removed_unseen(lab: Lab) -> None:
+    lab.host.execute(f"UPDATE OR REPLACE {QUOTED} SET room = 'r2' WHERE \"select\" = 'v1'")
+    lab.checkpoint()
+    assert set(lab.news("p1")[0]) == {'["v1"]'}
+    assert lab.news("p2")[1] == {'["v2"]'}
+
+
+def test_an_upsert_is_an_update(lab: Lab) -> None:
+    lab.host.execute(
+        f"INSERT INTO {QUOTED} VALUES('v1', 'p1', 'r1', 1, 'x') ON CONFLICT DO UPDATE SET patient_id = 'p2'"
+    )
+    lab.checkpoint()
+    assert lab.news("p1")[1] == {'["v1"]'}
+    assert set(lab.news("p2")[0]) == {'["v1"]'}
+
+
+def test_a_change_of_case_is_a_change_where_the_collation_sees_none(lab: Lab) -> None:
+    """P16."""
+    lab.host.execute(f"UPDATE {QUOTED} SET note = 'A' WHERE \"select\" = 'v1'")
+    lab.checkpoint()
+    assert lab.news("p1")[0] == {'["v1"]': '["v1","p1","r1",1,"A"]'}
+
+
+def test_a_statement_that_changes_nothing_is_no_news(lab: Lab) -> None:
+    lab.host.execute(f"UPDATE {QUOTED} SET note = note, room = room")
+    assert lab.checkpoint() is None
+
+
+def test_a_rollback_journal_is_kept_if_asked(tmp_path: Path) -> None:
+    host = sqlite3.connect(tmp_path / "clinic.db", isolation_level=None)
+    host.executescript(TABLES)
+    source = SqliteSource(tmp_path / "clinic.db", inline=True, journal="keep")
+    drive(source.provision(drive(plan_for(source, CONFIG))))
+    assert host.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    drive(source.close())
+    host.close()
+
+
+def test_deprovisioning_gives_the_journal_mode_back(tmp_path: Path) -> None:
+    """P15."""
+    path = tmp_path / "clinic.db"
+    host = sqlite3.connect(path, isolation_level=None)
+    host.executescript(TABLES)
+    host.close()
+    source = SqliteSource(path, inline=True)
+    drive(source.provision(drive(plan_for(source, CONFIG))))
+    assert drive(source.deprovision())
+    drive(source.close())
+    host = sqlite3.connect(path)
+    assert host.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert not [name for name in tmp_path.iterdir() if name.name != "clinic.db"]
+    host.close()
+
+
+def test_no_statement_of_a_checkpoint_scans_a_table_of_the_companys(lab: Lab) -> None:
+    """Every step of a path is a lookup by an index: what a checkpoint costs follows what changed, not what is there."""
+    statements: list[str] = []
+    connection = lab.source._connections[lab.source._sequencing]
+    connection.set_trace_callback(statements.append)
+    lab.host.execute(f"UPDATE {QUOTED} SET patient_id = 'p2' WHERE \"select\" = 'v1'")
+    lab.host.execute("UPDATE patients SET id = 'p9' WHERE id = 'p2'")
+    assert lab.checkpoint()
+    connection.set_trace_callback(None)
+    scans = []
+    for statement in statements:
+        if re.match(r"\s*(SELECT|WITH|INSERT|DELETE)", statement) and "?" not in statement:
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}"):
+                if re.match(r"SCAN (t$|t |patients|visit)", row[3]):
+                    scans.append((row[3], statement[:200]))
+    assert len(statements) > 20 and not scans
