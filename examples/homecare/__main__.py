@@ -20,7 +20,7 @@ from examples.homecare.day import work_one_day
 from examples.homecare.demo import Demo, DemoError, Options
 from examples.homecare.life import live_on
 from examples.homecare.server import ServerFailedError
-from examples.homecare.summary import Line, close_the_day, print_summary
+from examples.homecare.summary import close_the_day, print_summary
 from syncline import SynclineError
 
 PIPE_COLUMNS = 140
@@ -64,21 +64,20 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
 def run(options: Options, console: Console) -> int:
     """0 when the day ended as it should, 1 when something differs, and when ^C ended an unfinished day 130."""
     started = time.monotonic()
-    lines: list[Line] = []
     try:
         with open_board(console, TITLE, hint_of(options)) as board, Demo(options, board) as demo:
             if not options.once:
                 live_on(demo)
             work_one_day(demo)
-            lines = close_the_day(demo)
+            report = close_the_day(demo)
     except KeyboardInterrupt:
         console.print(f"Ended. The files are in {shown(options.folder)}; go on with --keep.", highlight=False)
         return INTERRUPTED if options.once else 0
     except (DemoError, FolderError, ServerFailedError, SynclineError) as error:
         print(f"The demonstration failed: {error}", file=sys.stderr)
         return 1
-    proved = print_summary(console, lines, time.monotonic() - started)
-    file = f"{shown(options.folder)}/{lines[0].nurse.key}.db"
+    proved = print_summary(console, report, time.monotonic() - started)
+    file = f"{shown(options.folder)}/{report.lines[0].nurse.key}.db"
     console.print(f"See for yourself: sqlite3 {file} 'SELECT * FROM visits'", highlight=False, markup=False)
     return 0 if proved else 1
 

@@ -53,5 +53,5 @@ def _live(demo: Demo, nurse: Nurse) -> None:
         nurse.switch_off()
     elif nurse.status and nurse.status.rejected and demo.random.random() < DISMISSED_SHARE:
         nurse.dismiss_rejections()
-    else:
+    elif nurse.is_ready:
         nurse.act()

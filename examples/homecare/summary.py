@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +39,15 @@ HEADINGS = (
 
 
 @dataclass(frozen=True)
+class Report:
+    """The whole day. `conflicts` and `rejections` are what the office has in its lists, for a person to look at."""
+
+    lines: tuple[Line, ...]
+    conflicts: int
+    rejections: int
+
+
+@dataclass(frozen=True)
 class Line:
     """One nurse's day. `problems` is empty when it is proved."""
 
@@ -48,22 +58,24 @@ class Line:
     problems: tuple[str, ...]
 
 
-def close_the_day(demo: Demo) -> list[Line]:
+def close_the_day(demo: Demo) -> Report:
     """Wait until all are in step, then compare, count and search."""
     demo.board.heading("the proof: every device against the same SELECT on the clinic's database")
     demo.wait_until(lambda: _is_converged(demo), CONVERGENCE_SECONDS_MAX, "devices in step with the clinic")
-    refused = _refused_keys(demo)
-    return [_examine(demo, nurse, refused) for nurse in demo.nurses]
+    rejections = _office_list(demo, "rejections")
+    refused = {str(value) for rejection in rejections for value in rejection["key"].values()}
+    lines = tuple(_examine(demo, nurse, refused) for nurse in demo.nurses)
+    return Report(lines, len(_office_list(demo, "conflicts")), len(rejections))
 
 
 def _is_converged(demo: Demo) -> bool:
     return all(nurse.is_quiet and compare_rows(demo.source, nurse.file, nurse.key).is_equal for nurse in demo.nurses)
 
 
-def _refused_keys(demo: Demo) -> set[str]:
-    """The office's own list of refusals; it keeps also those of patients whom the device had to forget."""
-    listed = json.loads(run_command(demo.options.folder, "rejections", "--json", "--config", CONFIG))
-    return {str(value) for rejection in listed for value in rejection["key"].values()}
+def _office_list(demo: Demo, noun: str) -> list[dict[str, Any]]:
+    """The office's own list; it keeps also what concerns patients whom a device had to forget."""
+    found: list[dict[str, Any]] = json.loads(run_command(demo.options.folder, noun, "--json", "--config", CONFIG))
+    return found
 
 
 def _examine(demo: Demo, nurse: Nurse, refused: set[str]) -> Line:
@@ -83,22 +95,26 @@ def _examine(demo: Demo, nurse: Nurse, refused: set[str]) -> Line:
     return Line(nurse, comparison, status.pending, nurse.conflict_count, tuple(problems))
 
 
-def print_summary(console: Console, lines: list[Line], seconds: float) -> bool:
+def print_summary(console: Console, report: Report, seconds: float) -> bool:
     """The table, then what is wrong; True when nothing is."""
     table = Table(title="One working day", title_style="bold", caption=f"{seconds:.0f} seconds")
     table.add_column("nurse", no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
-    for line in lines:
+    for line in report.lines:
         name = line.nurse.key if console.width < NARROW_COLUMNS else f"{line.nurse.key} {line.nurse.name}"
         table.add_row(name, *_cells(line))
     console.print(table)
-    for line in lines:
+    for line in report.lines:
         for problem in line.problems[:DIFFERENCES_SHOWN]:
             console.print(f"{line.nurse.key}: {problem}", style="bold red", markup=False, highlight=False)
         if len(line.problems) > DIFFERENCES_SHOWN:
             console.print(f"{line.nurse.key}: and {len(line.problems) - DIFFERENCES_SHOWN} more", style="red")
-    proved = not any(line.problems for line in lines)
+    console.print(
+        f"The office's lists keep {report.conflicts} conflicts and {report.rejections} refusals, with all values.",
+        highlight=False,
+    )
+    proved = not any(line.problems for line in report.lines)
     if proved:
         console.print("Every device holds exactly its scope, every outbox is empty, nothing hidden left the clinic.")
     else:

@@ -14,7 +14,7 @@ from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, Tab
 from syncline.source.port import Checkpoint
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
-from syncline.testing.source_contract import plan_for
+from syncline.testing.plans import plan_for
 
 TABLES = """
 CREATE TABLE patients(id TEXT PRIMARY KEY, name TEXT);

@@ -25,7 +25,7 @@ from syncline.server.service import Service
 from syncline.source.port import RecordFilter
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
-from syncline.testing.source_contract import plan_for
+from syncline.testing.plans import plan_for
 from syncline.testing.world import SECOND_US, Determinism, VirtualClock
 
 ROUNDS_MAX = 20

@@ -28,7 +28,7 @@ from syncline.server.downloads import BucketsNeededError
 from syncline.server.service import Service
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
-from syncline.testing.source_contract import plan_for
+from syncline.testing.plans import plan_for
 from syncline.testing.world import Determinism, VirtualClock
 
 TABLES = """

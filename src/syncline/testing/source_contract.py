@@ -18,8 +18,9 @@ import pytest
 
 from syncline.errors import ConfigError, NotProvisionedError
 from syncline.model.merge import Stamp
-from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, TableConfig, resolve
+from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, TableConfig
 from syncline.source.port import Checkpoint, Cut, Source, SourceRefusedError, WriteTransaction
+from syncline.testing.plans import plan_for
 
 T = TypeVar("T")
 
@@ -72,18 +73,6 @@ class SourceLab(Protocol):
     def wait(self, awaitable: Awaitable[T]) -> T:
         """Run a coroutine of the source."""
         ...
-
-
-async def plan_for(source: Source, config: PlanConfig) -> Plan:
-    """Resolve a configuration against a live database."""
-    grants = {scope.name: await source.reads_of_query(scope.grant) for scope in config.scopes if scope.grant}
-    filters = {
-        (table, member.where): await source.reads_of_filter(table, member.where)
-        for scope in config.scopes
-        for table, member in scope.tables.items()
-        if member.where
-    }
-    return resolve(config, await source.introspect(), grants, filters)
 
 
 @dataclass

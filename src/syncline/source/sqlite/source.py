@@ -83,7 +83,6 @@ class SqliteSource:
         self._writer, self._sequencing = make("writer"), make("sequencer")
         self._reading = [make(f"reader-{number}") for number in range(1 if inline else READERS)]
         self._connections: dict[Worker, sqlite3.Connection] = {}
-        self._next_reader = 0
         self._sequencer: SqliteSequencer | None = None
         self._data_version = -1
 
@@ -113,9 +112,7 @@ class SqliteSource:
         return await worker.run(call)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        worker = self._reading[self._next_reader]
-        self._next_reader = (self._next_reader + 1) % len(self._reading)
-        return await self._run(worker, work)
+        return await self._run(min(self._reading, key=lambda worker: worker.waiting), work)
 
     def _attached(self) -> PlanSql:
         if self._sql is None:

@@ -12,7 +12,9 @@ T = TypeVar("T")
 
 
 class Worker(Protocol):
-    """Runs functions one after another."""
+    """Runs functions one after another. `waiting`: how many have been handed to it and are not done."""
+
+    waiting: int
 
     async def run(self, function: Callable[[], T]) -> T: ...
 
@@ -24,9 +26,14 @@ class ThreadWorker:
 
     def __init__(self, name: str) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"syncline-{name}")
+        self.waiting = 0
 
     async def run(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+        finally:
+            self.waiting -= 1
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
@@ -34,6 +41,8 @@ class ThreadWorker:
 
 class InlineWorker:
     """The caller's own thread: nothing is ever waited for, so a coroutine can be driven without an event loop."""
+
+    waiting = 0
 
     async def run(self, function: Callable[[], T]) -> T:
         return function()

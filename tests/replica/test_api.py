@@ -1,0 +1,366 @@
+"""`Replica`, from its making to its end, over a network that tests hold in their hands."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.replica.conftest import LINES, VISITS
+from tests.replica.messages import BUCKET, plan_of, put
+
+from syncline import (
+    AuthError,
+    OtherUserError,
+    Replica,
+    ReplicaBusyError,
+    ReplicaError,
+    Status,
+    SyncTimeoutError,
+    UnreachableError,
+)
+from syncline.model.program import build_program
+from syncline.protocol.messages import HelloAnswer
+from syncline.replica.live import StreamBlockedError
+from syncline.replica.status import read_rejections, read_status
+
+PROGRAM = build_program(plan_of(VISITS, LINES, merge={"visits": {"count": "add"}}))
+
+
+class Office:
+    """A server with one user and one table, without merging: what is uploaded is there at the next checkpoint."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, tuple[Any, ...]] = {1: (1, "p-1", "planned", 5, None)}
+        self.last = self.head = 0
+        self.included = 0
+        self.fault: Exception | None = None
+        self.user = "nurse-17"
+        self.is_blocked = False
+        self.holds_checkpoints = False
+        self.wakes = threading.Condition()
+        self.hellos = 0
+
+    def change(self, *row: Any) -> None:
+        with self.wakes:
+            self.rows[row[0]] = row
+            self.head += 1
+            self.wakes.notify_all()
+
+    # ------------------------------------------------------------ the port
+    def _fail(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def hello(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._fail()
+        self.hellos += 1
+        return HelloAnswer(
+            protocol=1,
+            device=message["device"] or "device-1",
+            nonce="nonce",
+            identity="known" if message["device"] else "new",
+            user=self.user,
+            term="term",
+            head=self.head,
+            last=self.last,
+            received_us=message["clock"],
+            answered_us=message["clock"],
+            packing="plain",
+            program=None if message["program"] == PROGRAM.hash else PROGRAM.dump(),
+        ).dump()
+
+    def upload(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._fail()
+        with self.wakes:
+            for mutation in (each for group in message["groups"] for each in group["mutations"]):
+                if mutation["n"] != self.last + 1:
+                    continue
+                self.last += 1
+                if mutation["table"] != "visits":
+                    continue
+                (key,) = mutation["key"]
+                row = list(self.rows.get(key, (key, None, None, None, None)))
+                for column, value in zip(mutation["columns"], mutation["new"], strict=True):
+                    row[PROGRAM.tables["visits"].columns.index(column)] = value
+                self.rows[key] = tuple(row)
+            if not self.holds_checkpoints:
+                self.included = self.last
+                self.head += 1
+            self.wakes.notify_all()
+        return {"last": self.last, "gap": False}
+
+    def download(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        self._fail()
+        cursor = int(message["cursor"].partition(".")[2]) if message["cursor"] else -1
+        with self.wakes:
+            self.wakes.wait_for(lambda: self.head > cursor, timeout=min(message["wait"], 0.3))
+            if self.head <= cursor:
+                yield {"t": "heartbeat", "head": self.head, "time": 1}
+                return
+        yield from self._cut(message["apply_count"], cursor < 0)
+
+    def _cut(self, count: int, reset: bool) -> Iterator[dict[str, Any]]:
+        yield {"t": "begin", "apply_count": count, "reset": reset, "rows": len(self.rows)}
+        yield put("visits", *self.rows.values())
+        yield {
+            "t": "commit",
+            "cursor": f"term.{self.head}",
+            "checkpoint": self.head,
+            "buckets": {"add": [BUCKET]},
+            "included": self.included,
+            "time": self.head,
+            "apply_count": count,
+            "more": False,
+        }
+
+    def live(self, message: dict[str, Any]) -> OfficeStream:
+        self._fail()
+        if self.is_blocked:
+            raise StreamBlockedError("a proxy is in between")
+        return OfficeStream(self, message)
+
+    def close(self) -> None:
+        pass
+
+
+class OfficeStream:
+    def __init__(self, office: Office, message: dict[str, Any]) -> None:
+        self._office = office
+        self._head = int(message["cursor"].partition(".")[2])
+        self._count = message["apply_count"]
+        self._closed = False
+
+    def frames(self) -> Iterator[dict[str, Any]]:
+        office = self._office
+        while True:
+            with office.wakes:
+                office.wakes.wait_for(lambda: office.head > self._head or self._closed or office.fault, timeout=5)
+                if self._closed:
+                    return
+                office._fail()
+                head, self._head = self._head, office.head
+            if office.head > head:
+                yield from office._cut(self._count, False)
+                self._count += 1
+
+    def close(self) -> None:
+        with self._office.wakes:
+            self._closed = True
+            self._office.wakes.notify_all()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def office() -> Office:
+    return Office()
+
+
+@pytest.fixture
+def replica(tmp_path: Path, office: Office) -> Iterator[Replica]:
+    with Replica(tmp_path / "nurse.db", "https://sync.example.org", "token", transport=office) as made:
+        yield made
+
+
+def query(replica: Replica, sql: str) -> list[tuple[Any, ...]]:
+    with closing(replica.connect()) as db:
+        return db.execute(sql).fetchall()
+
+
+def write(replica: Replica, sql: str) -> None:
+    with closing(sqlite3.connect(replica.path, isolation_level=None)) as db:
+        db.execute(sql)
+
+
+def test_by_hand(replica: Replica, office: Office) -> None:
+    assert replica.status == Status("stopped", 0, 0, 0, None, None)
+    report = replica.sync(timeout=10)
+    assert (report.downloaded_rows, report.first_sync, report.pending) == (1, True, 0)
+    with replica.transaction() as db:
+        db.execute("UPDATE visits SET status = 'done' WHERE id = 1")
+    write(replica, "INSERT INTO visits (id, patient) VALUES (2, 'p-2')")
+    assert replica.status.pending == 2
+    assert query(replica, "SELECT table_name, key, operation FROM syncline_pending") == [
+        ("visits", '{"id":1}', "update"),
+        ("visits", '{"id":2}', "insert"),
+    ]
+    report = replica.sync(timeout=10)
+    assert (report.uploaded_mutations, report.pending, report.first_sync) == (2, 0, False)
+    assert report.checkpoint == office.head == replica.status.checkpoint
+    assert office.rows[1][2] == "done" and office.rows[2][1] == "p-2"
+    assert replica.status.last_synced_at
+
+
+def test_in_step_while_it_runs(replica: Replica, office: Office) -> None:
+    told: list[Any] = []
+    replica.on("changed", told.append)
+    states: list[str] = []
+    replica.on("status", lambda status: states.append(status.state))
+    replica.start()
+    until(lambda: replica.status.state == "live")
+    assert read_status(replica.path)["state"] == "live"
+    office.change(1, "p-1", "moved", 5, None)
+    until(lambda: query(replica, "SELECT status FROM visits") == [("moved",)])
+    write(replica, "UPDATE visits SET status = 'done'")  # any program: it is noticed by itself
+    until(lambda: office.rows[1][2] == "done")
+    until(lambda: replica.status.pending == 0)
+    with replica.transaction() as db:
+        db.execute("UPDATE visits SET note = 'n'")
+    until(lambda: office.rows[1][4] == "n" and replica.status.pending == 0)
+    assert replica.sync(timeout=10).pending == 0
+    until(lambda: replica.status.state == "live")
+    replica.stop()
+    assert ["visits"] in told and states[0] == "first_sync" and "live" in states
+    assert read_status(replica.path)["state"] == "stopped"
+    replica.start()
+    until(lambda: replica.status.state == "live")
+
+
+def test_long_polls_where_websockets_are_blocked(replica: Replica, office: Office) -> None:
+    office.is_blocked = True
+    replica.start()
+    until(lambda: replica.status.state == "live")
+    for status in ("one", "two"):
+        office.change(1, "p-1", status, 5, None)
+        until(lambda status=status: query(replica, "SELECT status FROM visits") == [(status,)])  # type: ignore[misc]
+    write(replica, "UPDATE visits SET status = 'done'")
+    until(lambda: office.rows[1][2] == "done" and replica.status.pending == 0)
+
+
+def test_from_the_second_start_on_no_network_is_needed(replica: Replica, office: Office) -> None:
+    replica.sync(timeout=10)
+    replica.stop()
+    office.fault = UnreachableError("no signal")
+    replica.start()
+    until(lambda: replica.status.state == "offline")
+    write(replica, "UPDATE visits SET status = 'in a tunnel'")
+    assert replica.status.pending == 1
+    with pytest.raises(SyncTimeoutError) as caught:
+        replica.sync(timeout=0.3)
+    assert caught.value.report.pending == 1
+    office.fault = None
+    replica.connectivity_changed(online=True)
+    until(lambda: office.rows[1][2] == "in a tunnel" and replica.status.state == "live")
+    replica.connectivity_changed(online=False)
+    until(lambda: replica.status.state == "offline")
+    hellos = office.hellos
+    replica.connectivity_changed(online=True)
+    until(lambda: replica.status.state == "live")
+    assert office.hellos == hellos + 1
+
+
+def test_a_sync_that_never_ends_is_told_with_its_report(replica: Replica, office: Office) -> None:
+    replica.sync(timeout=10)
+    office.holds_checkpoints = True
+    write(replica, "UPDATE visits SET status = 'done'")
+    with pytest.raises(SyncTimeoutError) as caught:
+        replica.sync(timeout=0.5)
+    assert caught.value.report.pending == 1 and caught.value.report.seconds >= 0.5
+
+
+def test_signed_out(replica: Replica, office: Office) -> None:
+    office.fault = AuthError("The token is over.", code="token_expired")
+    with pytest.raises(AuthError):
+        replica.sync(timeout=10)
+    replica.start()
+    until(lambda: replica.status.state == "signed_out")
+    office.fault = None
+    assert replica.sync(timeout=10).first_sync
+
+
+def test_another_users_token_loses_nothing(replica: Replica, office: Office, tmp_path: Path) -> None:
+    replica.sync(timeout=10)
+    write(replica, "UPDATE visits SET status = 'mine'")
+    office.user = "nurse-18"
+    with pytest.raises(OtherUserError):
+        replica.sync(timeout=10)
+    assert replica.status.pending == 1 and office.rows[1][2] == "planned"
+    replica.stop()
+    with pytest.raises(ReplicaError, match="1 changes"):
+        Replica(replica.path, "https://sync.example.org", "token", transport=office, replace_user=True)
+    office.user = "nurse-17"
+    replica.sync(timeout=10)
+    replica.stop()
+    office.user, office.last, office.included = "nurse-18", 0, 0
+    with Replica(replica.path, "https://x.org", "token", transport=office, replace_user=True) as other:
+        assert other.status.checkpoint == 0 and other.sync(timeout=10).first_sync
+
+
+def test_one_agent_per_file(replica: Replica, office: Office) -> None:
+    with pytest.raises(ReplicaBusyError, match="process"):
+        Replica(replica.path, "https://sync.example.org", "token", transport=office)
+
+
+def test_wiped(replica: Replica, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica.sync(timeout=10)
+    told: list[Any] = []
+    replica.on("wiped", told.append)
+    monkeypatch.setattr(office, "download", lambda message: iter([{"t": "wipe", "reason": "lost"}]))
+    with pytest.raises(ReplicaError, match="deleted"):
+        replica.sync(timeout=10)
+    assert replica.status.state == "wiped" and len(told) == 1
+
+
+def test_rejections_and_conflicts(replica: Replica, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica.sync(timeout=10)
+    write(replica, "UPDATE visits SET status = 'bad'")
+    conflict = {"column": "note", "kind": "lost", "rule": "latest", "base": None, "server": "x", "device": "y"}
+    frame = {
+        **{"t": "outcome", "n": 1, "kind": "rejected", "code": "check", "reason": "not so", "table": "visits"},
+        **{"key": [1], "state": {"row": [1, "p-1", "planned", 5, None]}, "conflicts": [conflict]},
+    }
+    cut = office._cut
+
+    def with_outcome(count: int, reset: bool) -> Iterator[dict[str, Any]]:
+        *body, commit = cut(count, reset)
+        yield from [*body, *([frame] if office.included else []), commit]
+
+    monkeypatch.setattr(office, "_cut", with_outcome)
+    counted: list[Any] = []
+    replica.on("rejected", counted.append)
+    replica.on("conflict", counted.append)
+    report = replica.sync(timeout=10)
+    assert (report.rejected, report.conflicts, counted) == (1, 1, [1, 1])
+    (rejection,) = replica.rejections()
+    assert rejection | {"at": ""} == {
+        "id": 1,
+        "table": "visits",
+        "key": {"id": 1},
+        "operation": "update",
+        "code": "check",
+        "reason": "not so",
+        "values": {"status": "bad"},
+        "group": None,
+        "at": "",
+    }
+    assert read_rejections(replica.path) == [rejection] and replica.status.rejected == 1
+    assert replica.conflicts()[0]["server"] == "x"
+    replica.dismiss(rejection)
+    assert replica.rejections() == [] and replica.status.rejected == 0
+
+
+def test_a_callback_that_fails_stops_nothing(replica: Replica, caplog: pytest.LogCaptureFixture) -> None:
+    replica.on("changed", lambda tables: 1 / 0)
+    assert replica.sync(timeout=10).downloaded_rows == 1
+    assert "callback" in caplog.text
+    with pytest.raises(ValueError, match="no event"):
+        replica.on("change", print)
+
+
+def test_status_of_what_is_no_replica(tmp_path: Path) -> None:
+    with pytest.raises(ReplicaError, match="no file"):
+        read_status(tmp_path / "none.db")
+    sqlite3.connect(tmp_path / "other.db").close()
+    with pytest.raises(ReplicaError, match="not a replica"):
+        read_status(tmp_path / "other.db")
