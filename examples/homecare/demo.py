@@ -23,7 +23,7 @@ from examples.homecare.office import Office
 from examples.homecare.server import Server, make_token, run_command
 
 LOOK_SECONDS = 0.2
-TOKENS_AT_ONCE = 4
+COMMANDS_AT_ONCE = 4
 
 
 class DemoError(Exception):
@@ -71,22 +71,28 @@ class Demo:
         count = f"{size.nurses} nurses, {size.patients:,} patients, {size.visits:,} visits"
         self.board.tell("demo", f"makes a company: {count}")
         prepare_folder(folder, size, keep=self.options.keep)
-        self.board.tell("demo", "provisions it: `syncline provision`")
-        run_command(folder, "provision", "--config", CONFIG)
         self._stack.callback(keep_log(folder))
-        self.server = self._stack.enter_context(Server(folder, ("--port", str(self.options.port))))
-        self.board.tell("server", f"listening on {self.server.url}", "bold")
+        people = self._read_people()
+        with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
+            tokens = pool.map(lambda owner: make_token(folder, owner.key), people)
+            self._serve(folder)
+            for owner, token in zip(people, tokens, strict=True):
+                self.nurses.append(self._employ(owner, token))
         self.office = Office(self.source, Random(f"{size.seed}:office"))
         self._stack.callback(self.office.close)
+
+    def _read_people(self) -> list[Owner]:
         with closing(sqlite3.connect(self.source)) as db:
-            people = db.execute(
+            found = db.execute(
                 "SELECT id, name, language FROM nurses ORDER BY id LIMIT ?", (self.options.devices,)
             ).fetchall()
-        owners = [Owner(*person) for person in people]
-        with ThreadPoolExecutor(TOKENS_AT_ONCE) as pool:
-            tokens = list(pool.map(lambda owner: make_token(folder, owner.key), owners))
-        for owner, token in zip(owners, tokens, strict=True):
-            self.nurses.append(self._employ(owner, token))
+        return [Owner(*row) for row in found]
+
+    def _serve(self, folder: Path) -> None:
+        self.board.tell("demo", "provisions it: `syncline provision`")
+        run_command(folder, "provision", "--config", CONFIG)
+        self.server = self._stack.enter_context(Server(folder, ("--port", str(self.options.port))))
+        self.board.tell("server", f"listening on {self.server.url}", "bold")
 
     def _employ(self, owner: Owner, token: str) -> Nurse:
         folder, random = self.options.folder, Random(f"{self.options.size.seed}:{owner.key}")

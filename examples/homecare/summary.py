@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +63,11 @@ def close_the_day(demo: Demo) -> Report:
     """Wait until all are in step, then compare, count and search."""
     demo.board.heading("the proof: every device against the same SELECT on the clinic's database")
     demo.wait_until(lambda: _is_converged(demo), CONVERGENCE_SECONDS_MAX, "devices in step with the clinic")
-    rejections = _office_list(demo, "rejections")
+    with ThreadPoolExecutor() as pool:
+        rejections, conflicts = pool.map(lambda noun: _office_list(demo, noun), ("rejections", "conflicts"))
     refused = {str(value) for rejection in rejections for value in rejection["key"].values()}
     lines = tuple(_examine(demo, nurse, refused) for nurse in demo.nurses)
-    return Report(lines, len(_office_list(demo, "conflicts")), len(rejections))
+    return Report(lines, len(conflicts), len(rejections))
 
 
 def _is_converged(demo: Demo) -> bool:

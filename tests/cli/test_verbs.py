@@ -189,8 +189,8 @@ def test_records_are_listed_shown_and_exported(configured: Path, syncline: Syncl
     connection.close()
     record = syncline("rejections", "--json").json[0]
     assert record["key"] == {"id": "v1"}
-    assert record["at"] == "2026-11-23T00:31:05.123456Z"
-    assert (record["id"], record["values"]) == ("d1:3", {"note": "x"})
+    assert record["at"] == "2026-11-23 00:31:05.123456"
+    assert (record["id"], record["operation"], record["values"]) == ("d1:3", "update", {"note": "x"})
     assert syncline("rejections", "show", "d1:3", "--json").json == record
     assert "reason: It is closed." in syncline("rejections", "show", "d1:3").out
     assert "id=v1" in syncline("rejections").out

@@ -12,5 +12,6 @@ from tests.integration.company import Company
 @pytest.fixture
 def company(tmp_path: Path) -> Iterator[Company]:
     """Its database is provisioned; no server runs yet."""
-    with Company(tmp_path) as company:
-        yield company
+    company = Company(tmp_path)
+    yield company
+    company.close()

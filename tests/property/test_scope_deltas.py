@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, TableConfig, bucket_scope, resolve
+from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig, bucket_scope
 from syncline.source.port import Cut, Snapshot
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
+from syncline.testing.plans import plan_for
 
 TABLES = """
 CREATE TABLE "the facilities"(id PRIMARY KEY, name);
@@ -65,18 +66,6 @@ CONFIG = PlanConfig(
     hide={"patients": ("secret",)},
 )
 SIZE = {"the facilities": 3, "patients": 6, "visits": 10, "notes": 12}
-
-
-def make_plan(source: SqliteSource, config: PlanConfig) -> Plan:
-    schema = drive(source.introspect())
-    grants = {scope.name: drive(source.reads_of_query(scope.grant)) for scope in config.scopes if scope.grant}
-    filters = {
-        (table, member.where): drive(source.reads_of_filter(table, member.where))
-        for scope in config.scopes
-        for table, member in scope.tables.items()
-        if member.where
-    }
-    return resolve(config, schema, grants, filters)
 
 
 class ModelDevice:
@@ -197,7 +186,7 @@ def test_a_device_that_only_hears_of_changes_holds_exactly_its_scope(tmp_path: P
     if seed % 2:
         db.execute(HOST_TRIGGER)
     source = SqliteSource(path, inline=True)
-    plan = make_plan(source, CONFIG)
+    plan = drive(plan_for(source, CONFIG))
     drive(source.provision(plan))
     if not seed % 2:
         db.execute(HOST_TRIGGER)

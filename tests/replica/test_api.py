@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.replica.conftest import LINES, VISITS
-from tests.replica.messages import BUCKET, plan_of, put
+from tests.replica.messages import BUCKET, outcome, plan_of, put
 
 from syncline import (
     AuthError,
@@ -316,10 +316,7 @@ def test_rejections_and_conflicts(replica: Replica, office: Office, monkeypatch:
     replica.sync(timeout=10)
     write(replica, "UPDATE visits SET status = 'bad'")
     conflict = {"column": "note", "kind": "lost", "rule": "latest", "base": None, "server": "x", "device": "y"}
-    frame = {
-        **{"t": "outcome", "n": 1, "kind": "rejected", "code": "check", "reason": "not so", "table": "visits"},
-        **{"key": [1], "state": {"row": [1, "p-1", "planned", 5, None]}, "conflicts": [conflict]},
-    }
+    frame = outcome(1, "rejected", "visits", (1,), "check", (1, "p-1", "planned", 5, None), [conflict])
     cut = office._cut
 
     def with_outcome(count: int, reset: bool) -> Iterator[dict[str, Any]]:
@@ -339,7 +336,7 @@ def test_rejections_and_conflicts(replica: Replica, office: Office, monkeypatch:
         "key": {"id": 1},
         "operation": "update",
         "code": "check",
-        "reason": "not so",
+        "reason": "because of check",
         "values": {"status": "bad"},
         "group": None,
         "at": "",

@@ -134,7 +134,7 @@ def test_sync_goes_once_around_and_back_to_the_stream() -> None:
 
 
 def test_buckets_are_named_when_asked_for() -> None:
-    session, effects = walk(Session(), Event.START, Event.GREETED, Event.BUCKETS_NEEDED)
+    _, effects = walk(Session(), Event.START, Event.GREETED, Event.BUCKETS_NEEDED)
     assert effects == (Effect(Do.DOWNLOAD, buckets=True),)
     _, effects = walk(live(), Event.BUCKETS_NEEDED)
     assert effects == (Effect(Do.CLOSE), Effect(Do.OPEN, buckets=True))

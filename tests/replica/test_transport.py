@@ -33,7 +33,7 @@ def transport(answer: Answer, token: Any = "token") -> HttpTransport:
     )
 
 
-def ours(content: bytes) -> httpx.Response:
+def ours(content: Any) -> httpx.Response:
     return httpx.Response(200, headers={"content-type": MEDIA_TYPE}, content=content)
 
 
@@ -65,10 +65,10 @@ def test_requests_are_packed_frames_with_the_token() -> None:
 def test_a_download_is_cut_into_frames_that_know_their_bytes() -> None:
     sent = [{"t": "begin"}, {"t": "rows", "rows": [[1, "é"]]}]
     body = b"".join(frames.with_length(frames.pack(frames.dump(frame), frames.PLAIN)) for frame in sent)
-    link = transport(lambda request: ours(body))
+    link = transport(lambda request: ours(iter([body[:7], body[7:]])))
     got = list(link.download({"cursor": None, "wait": 0}))
     assert got == sent and all(isinstance(frame, Frame) and frame.packed for frame in got)
-    link = transport(lambda request: ours(body[:-3]))
+    link = transport(lambda request: ours(iter([body[:-3]])))
     with pytest.raises(UnreachableError) as caught:
         list(link.download({}))
     assert caught.value.code == "cut_short"

@@ -8,6 +8,16 @@ from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConf
 from syncline.testing.bench import Office
 
 
+def _config(**tables: TableConfig) -> PlanConfig:
+    grant = "SELECT patient_id FROM assignments WHERE nurse = :sub"
+    return PlanConfig((ScopeConfig("caseload", tables, root="patients", grant=grant),), hide={"patients": ("ssn",)})
+
+
+OF_PATIENTS = (LinkConfig(parent="patients"),)
+CONFIG_WITHOUT_NOTES = _config(visits=TableConfig(OF_PATIENTS))
+CONFIG_WITH_A_FILTER = _config(visits=TableConfig(OF_PATIENTS, where="status <> 'missed'"))
+
+
 def test_the_first_sync_brings_the_caseload_and_nothing_else(office: Office) -> None:
     """P1, P8."""
     ann = office.phone("ann")
@@ -100,3 +110,37 @@ def test_a_new_configuration_reaches_devices_that_have_work_pending(office: Offi
     assert office.execute("SELECT summary FROM visits WHERE id = 'v-ada'") == [("written before",)]
     assert ann.execute("SELECT * FROM patients ORDER BY id") == [("ada", "Ada", "f1"), ("bo", "Bo", "f1")]
     assert ann.execute("SELECT summary FROM visits WHERE id = 'v-ada'") == [("written before",)]
+
+
+def test_a_filter_made_narrower_takes_rows_away_although_no_row_changed(make_office: Callable[..., Office]) -> None:
+    """P8: the configuration is part of what decides."""
+    office = make_office()
+    ann = office.phone("ann")
+    ann.sync()
+    ann.execute("UPDATE patients SET phone = '9' WHERE id = 'bo'")
+    narrower = ScopeConfig(
+        "caseload",
+        {
+            "visits": TableConfig((LinkConfig(parent="patients"),), where="id <> 'v-ada'"),
+            "notes": TableConfig((LinkConfig(parent="visits"),)),
+        },
+        root="patients",
+        grant="SELECT patient_id FROM assignments WHERE nurse = :sub",
+    )
+    office.reconfigure(PlanConfig((narrower,), hide={"patients": ("ssn",)}))
+    ann.sync()
+    assert ann.execute("SELECT id FROM visits") == [("v-bo",)]
+    assert ann.execute("SELECT id FROM notes") == []
+    assert office.execute("SELECT phone FROM patients WHERE id = 'bo'") == [("9",)]
+
+
+def test_changes_made_while_capture_was_off_are_not_missed(office: Office) -> None:
+    """P1, P15: deprovisioned, written, provisioned again."""
+    ann = office.phone("ann")
+    ann.sync()
+
+    office.reconfigure(CONFIG_WITHOUT_NOTES)
+    office.execute("UPDATE visits SET summary = 'unseen' WHERE id = 'v-ada'")
+    office.reconfigure(CONFIG_WITH_A_FILTER)
+    ann.sync()
+    assert ann.execute("SELECT summary FROM visits WHERE id = 'v-ada'") == [("unseen",)]

@@ -27,11 +27,11 @@ Reader = Callable[["Source", "RecordFilter"], Any]
 def read_office(
     config: Path, read: Reader, *, user: str | None = None, device: str | None = None, limit: int = EXPORT_LIMIT
 ) -> Records:
-    """The records of that user or device, newest first, with ids as text."""
+    """The records of that user or device, newest first; one without an id gets device and number for one."""
     with server_extra():
         from syncline.source.port import RecordFilter
     found = read_records(config, lambda source: read(source, RecordFilter(user=user, device=device, limit=limit)))
-    return [{"id": str(record.get("id") or f"{record['device']}:{record['number']}"), **record} for record in found]
+    return [{"id": f"{record['device']}:{record['number']}", **record} for record in found]
 
 
 def office_app(noun: str, help_text: str, columns: tuple[str, ...], read: Reader, example: str) -> typer.Typer:
@@ -57,7 +57,7 @@ def office_app(noun: str, help_text: str, columns: tuple[str, ...], read: Reader
 
     @app.command(help=f"One {noun}, with all its values.", epilog=f"Example: syncline {noun}s show 17")
     def show(id: Id, config: Config = CONFIG_DEFAULT, json: Json = False) -> None:  # noqa: A002 - the argument's name
-        found = [record for record in read_office(config, read) if record["id"] == id]
+        found = [record for record in read_office(config, read) if str(record["id"]) == id]
         if not found:
             raise ConfigError(f"There is no {noun} {id}.", hint=f"syncline {noun}s lists them.", code="unknown_record")
         if json:

@@ -82,9 +82,9 @@ def cell(value: Any) -> str:
 
 
 def iso_time(time_us: int) -> str:
-    """µs since 1970 as `2026-11-22T20:31:05.123456Z`."""
+    """µs since 1970 as `2026-11-22 20:31:05.123456`: UTC, in the form that replicas hold."""
     seconds, micros = divmod(time_us, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{micros:06d}Z"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") + f".{micros:06d}"
 
 
 def count(number: int, noun: str) -> str:

@@ -12,6 +12,8 @@ from syncline.cli.server_extra import load, with_source
 if TYPE_CHECKING:
     from syncline.source.port import Source
 
+OPERATIONS = {"I": "insert", "U": "update", "D": "delete"}
+
 Records = list[dict[str, Any]]
 
 
@@ -38,6 +40,8 @@ def shape_record(record: dict[str, Any], keys: dict[str, tuple[str, ...]]) -> di
             if len(columns) != len(value):
                 columns = tuple(str(number) for number in range(1, len(value) + 1))
             shaped["key"] = dict(zip(columns, value, strict=True))
+        elif name == "operation":
+            shaped[name] = OPERATIONS.get(value, value)
         else:
             shaped[name] = value
     return shaped

@@ -125,7 +125,7 @@ class Replica:
             self._begin(live=True)
 
     def stop(self) -> None:
-        """Ends the agent and lets go of the file; `start` and `sync` begin anew. Any program can go on using the file."""
+        """Ends the agent and lets go of the file, which any program can go on using; `start` and `sync` begin anew."""
         with self._guard:
             agent, self._agent = self._agent, None
             if agent is None:

@@ -88,6 +88,12 @@ def changelog_sql(capture: Capture) -> str:
     return f"CREATE TABLE {capture.changelog}({', '.join(column.strip() for column in columns)})"
 
 
+def changelog_index_sql(capture: Capture) -> str:
+    """By key: an upload looks for changes of its row that still wait."""
+    name = quote(f"syncline_waiting_{capture.table.name}")
+    return f"CREATE INDEX {name} ON {capture.changelog}({', '.join(capture.key_columns)})"
+
+
 def _type(declared: str) -> str:
     """A declared type as it may stand in a column definition: any text is legal once quoted."""
     return quote(declared) if declared else ""

@@ -14,7 +14,7 @@ from syncline.model.identifiers import PREFIX, quote
 from syncline.model.schema import Schema
 from syncline.model.scopes import Plan
 from syncline.source.port import ProvisionReport
-from syncline.source.sqlite.capture import captures, changelog_sql, trigger_sql
+from syncline.source.sqlite.capture import captures, changelog_index_sql, changelog_sql, trigger_sql
 from syncline.source.sqlite.introspect import introspect
 from syncline.system.database import immediate
 
@@ -23,10 +23,12 @@ _OURS = r"name LIKE 'syncline\_%' ESCAPE '\'"
 
 
 def wanted_objects(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
-    """(changelog tables, triggers), each name -> statement."""
+    """(changelog tables and their indexes, triggers), each name -> statement."""
     tables, triggers = {}, {}
     for name, capture in captures(plan).items():
         tables[f"{PREFIX}changelog_{name}"] = changelog_sql(capture)
+        if capture.key:
+            tables[f"{PREFIX}waiting_{name}"] = changelog_index_sql(capture)
         triggers.update(trigger_sql(capture))
     return tables, triggers
 
@@ -49,28 +51,50 @@ def script(plan: Plan) -> tuple[str, ...]:
 
 
 def provision(connection: sqlite3.Connection, plan: Plan, journal: str) -> ProvisionReport:
-    """Idempotent. A changelog whose columns no longer fit is replaced; its waiting changes are carried by a full
-    refresh."""
+    """Idempotent. Where a changelog has to be replaced, or captured columns have changed, changes may have been missed:
+    then the next term forgets all cursors, and every device downloads anew (and keeps its outbox)."""
     before = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if journal == "wal" and before != "wal":
         connection.execute("PRAGMA journal_mode = WAL")
     tables, triggers = wanted_objects(plan)
+    wanted = {**tables, **triggers}
     with immediate(connection):
         _run_script(connection)
         existing = _existing(connection)
-        stale = [name for name in existing if _is_capture(name) and existing[name] != {**tables, **triggers}.get(name)]
-        removed = _drop(connection, stale, existing, tables)
-        created = [name for name in (*tables, *triggers) if name not in existing or name in stale]
+        stale = {name for name in existing if _is_capture(name) and existing[name] != wanted.get(name)}
+        stale |= {name for name in existing if _is_capture(name) and _changelog_of(name) in stale}
+        _drop(connection, sorted(stale), existing)
+        created = [name for name in wanted if name not in existing or name in stale]
         for name in created:
-            connection.execute({**tables, **triggers}[name])
+            connection.execute(wanted[name])
         _write_layouts(connection, plan)
         _set_meta(connection, "version", VERSION)
-        _set_meta(connection, "fingerprint", fingerprint(introspect(connection), plan))
-        if connection.execute("SELECT 1 FROM syncline_meta WHERE name = 'journal_before'").fetchone() is None:
+        schema = fingerprint(introspect(connection), plan)
+        if stale or _meta(connection, "fingerprint") != schema:
+            _set_meta(connection, "plan", None)
+        _set_meta(connection, "fingerprint", schema)
+        if _meta(connection, "journal_before") is None:
             _set_meta(connection, "journal_before", before)
-    fresh = sorted({name for name in plan.captured_tables if f"{PREFIX}changelog_{name}" in created})
+    prefix = f"{PREFIX}changelog_"
+    fresh = sorted(name for name in plan.captured_tables if prefix + name in created)
+    removed = sorted(name.removeprefix(prefix) for name in stale if name.startswith(prefix) and name not in tables)
     same = sorted(set(plan.captured_tables) - set(fresh))
     return ProvisionReport(tuple(fresh), tuple(same), tuple(removed), script(plan))
+
+
+def _changelog_of(name: str) -> str:
+    """The changelog that an index of ours lies on."""
+    waiting = f"{PREFIX}waiting_"
+    return f"{PREFIX}changelog_{name.removeprefix(waiting)}" if name.startswith(waiting) else ""
+
+
+def plan_fingerprint(plan: Plan) -> str:
+    """Of what decides which rows and columns a device holds, besides grants, which are asked anew anyway."""
+    scopes = [(scope.name, scope.root, scope.key, sorted(scope.filters.items())) for scope in plan.scopes.values()]
+    tables = [
+        (name, table.columns, [repr(path) for path in table.paths]) for name, table in sorted(plan.tables.items())
+    ]
+    return hashlib.sha256(json.dumps([scopes, tables]).encode()).hexdigest()
 
 
 def _run_script(connection: sqlite3.Connection) -> None:
@@ -85,29 +109,20 @@ def _run_script(connection: sqlite3.Connection) -> None:
 
 
 def _existing(connection: sqlite3.Connection) -> dict[str, str]:
-    return dict(
-        connection.execute(
-            f"SELECT name, sql FROM sqlite_schema WHERE {_OURS} AND type IN ('table', 'trigger')"
-        ).fetchall()
-    )
+    return dict(connection.execute(f"SELECT name, sql FROM sqlite_schema WHERE {_OURS} AND sql IS NOT NULL").fetchall())
 
 
 def _is_capture(name: str) -> bool:
-    kinds = ("changelog", "insert", "update", "delete", "rekey", "replace")
+    kinds = ("changelog", "waiting", "insert", "update", "delete", "rekey", "replace")
     return name.removeprefix(PREFIX).partition("_")[0].rstrip("0123456789") in kinds
 
 
-def _drop(
-    connection: sqlite3.Connection, names: list[str], existing: dict[str, str], tables: dict[str, str]
-) -> list[str]:
-    """Triggers first; the answer names the tables that are no longer captured."""
-    triggers = [name for name in names if existing[name].upper().startswith("CREATE TRIGGER")]
-    for name in triggers:
-        connection.execute(f"DROP TRIGGER {quote(name)}")
-    changelogs = [name for name in names if name not in triggers]
-    for name in changelogs:
-        connection.execute(f"DROP TABLE {quote(name)}")
-    return [name.removeprefix(f"{PREFIX}changelog_") for name in changelogs if name not in tables]
+def _drop(connection: sqlite3.Connection, names: list[str], existing: dict[str, str]) -> None:
+    """Triggers first, then indexes, then tables."""
+    for kind in ("TRIGGER", "INDEX", "TABLE"):
+        for name in names:
+            if existing[name].upper().startswith(f"CREATE {kind}"):
+                connection.execute(f"DROP {kind} {quote(name)}")
 
 
 def _write_layouts(connection: sqlite3.Connection, plan: Plan) -> None:
@@ -135,6 +150,11 @@ def _set_meta(connection: sqlite3.Connection, name: str, value: object) -> None:
     )
 
 
+def _meta(connection: sqlite3.Connection, name: str) -> object:
+    row = connection.execute("SELECT value FROM syncline_meta WHERE name = ?1", (name,)).fetchone()
+    return row[0] if row else None
+
+
 def is_provisioned(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'syncline_meta'").fetchone() is not None
 
@@ -151,8 +171,7 @@ def verify(connection: sqlite3.Connection, plan: Plan) -> None:
         raise SchemaChangedError(
             f'Capture is not what the configuration needs: "{missing[0]}" is missing or other.', hint=hint
         )
-    stored = connection.execute("SELECT value FROM syncline_meta WHERE name = 'fingerprint'").fetchone()
-    if stored is None or stored[0] != fingerprint(introspect(connection), plan):
+    if _meta(connection, "fingerprint") != fingerprint(introspect(connection), plan):
         raise SchemaChangedError("A captured table has other columns than when capture was installed.", hint=hint)
 
 
@@ -175,8 +194,7 @@ def deprovision(connection: sqlite3.Connection, journal: str) -> bool:
     """Remove every trace; the journal mode goes back to what it was."""
     if not is_provisioned(connection):
         return False
-    row = connection.execute("SELECT value FROM syncline_meta WHERE name = 'journal_before'").fetchone()
-    before = row[0] if row else "wal"
+    before = _meta(connection, "journal_before") or "wal"
     with immediate(connection):
         existing = connection.execute(f"SELECT type, name FROM sqlite_schema WHERE {_OURS}").fetchall()
         for kind in ("trigger", "table"):

@@ -21,6 +21,7 @@ from syncline.model.scopes import bucket_name
 from syncline.source.port import Checkpoint, Head
 from syncline.source.sqlite.layout import PlanSql, TableSql
 from syncline.source.sqlite.paths import affected_table, moved_sql, moved_table, temp_tables_sql
+from syncline.source.sqlite.provision import plan_fingerprint
 from syncline.source.sqlite.stamps import RowStamps
 from syncline.system.database import fetch_all, immediate
 from syncline.values import encode_row
@@ -72,14 +73,23 @@ class SqliteSequencer:
         self._clock = clock
         self._verify = verify
         self._verified_version = -1
+        self._fingerprint = plan_fingerprint(sql.plan)
         for table in sql.tables.values():
             for statement in temp_tables_sql(table.capture):
                 self._db.execute(statement)
 
     # ------------------------------------------------------------ terms
     def begin_term(self, term: str) -> Head:
-        """Add a term to the history; the one before ends at the head found now."""
+        """Add a term to the history; the one before ends at the head found now. Where another plan was served before,
+        or changes may have been missed, the history is forgotten: no older cursor is valid, devices download anew."""
         with immediate(self._db):
+            served = self._db.execute("SELECT value FROM syncline_meta WHERE name = 'plan'").fetchone()
+            if served != (self._fingerprint,):
+                self._db.execute("DELETE FROM syncline_term")
+                self._db.execute(
+                    "INSERT INTO syncline_meta VALUES('plan', ?1) ON CONFLICT DO UPDATE SET value = ?1",
+                    (self._fingerprint,),
+                )
             row = self._db.execute("SELECT head, time_us FROM syncline_checkpoint").fetchone()
             head, time_us = row if row else (0, 0)
             self._db.execute("UPDATE syncline_term SET last = ?1 WHERE last IS NULL", (head,))
