@@ -35,6 +35,8 @@ def work_one_day(demo: Demo) -> None:
 def start_morning(demo: Demo) -> None:
     demo.board.heading("morning: every device syncs for the first time")
     for nurse in demo.nurses:
+        if demo.office.choose_visit(nurse.key) is None:
+            say_office(demo, demo.office.plan_visits(nurse.key))
         nurse.switch_on()
         demo.pause(0.3)
     if not demo.wait_until(lambda: all(n.is_ready for n in demo.nurses), FIRST_SYNC_SECONDS_MAX, "the first sync"):

@@ -170,9 +170,7 @@ class Device:
             if rejection["id"] not in self._known_rejections:
                 self._known_rejections.add(rejection["id"])
                 self.tally.refused += 1
-                self.say(
-                    f"is told that a change of {rejection['table']} was refused: {rejection['reason']}", "bold red"
-                )
+                self.say(f"had a change of {rejection['table']} refused: {rejection['reason']}", "bold red")
 
     def dismiss_rejections(self) -> None:
         """She has read them; what the clinic holds is what her file holds already."""

@@ -55,8 +55,8 @@ def sample(name: str) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """For another process: it finds this Syncline, and warnings are errors there too."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNCLINE_")}
+    """For another process: it finds this Syncline, warnings are errors there too, and its output is buffered as usual."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SYNCLINE_", "PYTHONUNBUF"))}
     paths = os.pathsep.join([str(ROOT / "src"), *filter(None, [kept.get("PYTHONPATH")])])
     return {**kept, "PYTHONPATH": paths, "PYTHONWARNINGS": "error"}
 
@@ -263,7 +263,9 @@ class Lab:
         folder = self.folder / name
         folder.mkdir()
         if user not in self.tokens:
-            self.tokens[user] = self.must("token", "--sub", user).out.strip()
+            token = self.must("token", "--sub", user).out.strip()
+            (self.folder / f"{user}.token").write_text(token)
+            self.tokens[user] = f"@{self.folder / user}.token"
         return Device(folder / "replica.db", user)
 
     def _arguments(self, device: Device) -> list[str]:

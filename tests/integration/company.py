@@ -285,11 +285,11 @@ class Company:
         self._replicas.append(replica)
         return replica
 
-    def live(self, user: str, name: str = "", url: str = "") -> Replica:
+    def live(self, user: str, name: str = "", url: str = "", seconds: float = PATIENCE_SECONDS) -> Replica:
         """One that is connected."""
         replica = self.device(user, name, url)
         replica.start()
-        wait_for(lambda: replica.status.state == "live" and replica.status.last_synced_at, f"{user} is live")
+        wait_for(lambda: replica.status.state == "live" and replica.status.last_synced_at, f"{user} is live", seconds)
         return replica
 
     # ------------------------------------------------------------ looking

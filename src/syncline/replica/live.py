@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -28,15 +29,18 @@ class StreamBlockedError(UnreachableError):
 def open_live(url: str, headers: dict[str, str], message: dict[str, Any]) -> WebSocketStream:
     """Opens the connection and says where the device stands."""
     address = "ws" + url.removeprefix("http") + "/v1/live"
+    life = ExitStack()  # newer versions of websockets want their connections entered as contexts
     try:
-        connection = connect(
-            address,
-            additional_headers=headers,
-            open_timeout=CONNECT_SECONDS,
-            close_timeout=1.0,
-            compression=None,
-            max_size=limits.FRAME_BYTES_MAX + 1,
-            ping_interval=None,
+        connection = life.enter_context(
+            connect(
+                address,
+                additional_headers=headers,
+                open_timeout=CONNECT_SECONDS,
+                close_timeout=1.0,
+                compression=None,
+                max_size=limits.FRAME_BYTES_MAX + 1,
+                ping_interval=None,
+            )
         )
     except InvalidStatus as error:
         status = error.response.status_code
@@ -47,14 +51,17 @@ def open_live(url: str, headers: dict[str, str], message: dict[str, Any]) -> Web
         raise StreamBlockedError(f"WebSockets do not get through: status {status}.") from error
     except (OSError, WebSocketException) as error:
         raise StreamBlockedError(f"WebSockets do not get through: {error}.") from error
-    stream = WebSocketStream(connection)
+    stream = WebSocketStream(connection, life)
     stream.send({"t": "open", **message})
     return stream
 
 
 class WebSocketStream:
-    def __init__(self, connection: ClientConnection) -> None:
+    """`life` ends with the connection."""
+
+    def __init__(self, connection: ClientConnection, life: ExitStack) -> None:
         self._connection = connection
+        self._life = life
 
     def send(self, message: dict[str, Any]) -> None:
         try:
@@ -89,4 +96,4 @@ class WebSocketStream:
             yield unpack(packed)
 
     def close(self) -> None:
-        self._connection.close()
+        self._life.close()

@@ -114,6 +114,7 @@ class LiveConnection:
 
     async def _read(self) -> None:
         assert self._position is not None and self._subscriber is not None
+        self._subscriber.begin_cut()
         try:
             cut = await self._service.next_cut(self._identity, self._subscriber.device, self._position)
             self._head = cut.checkpoint
@@ -126,7 +127,7 @@ class LiveConnection:
                 for frame in cut.frames:
                     await self._send(frames.pack(frame, self._packing))
                 self._position = cut.position
-                self._subscriber.held = cut.position.held
+            self._subscriber.end_cut(self._position.held)
             self._events.put_nowait(Event.SENT_PART if cut.more else Event.SENT)
         except (WebSocketDisconnect, RuntimeError):
             self._events.put_nowait(Event.GONE)

@@ -30,7 +30,9 @@ class Sequencer:
         self.term = ""
         self.fault: SynclineError | None = None
 
-    def start(self) -> None:
+    def start(self, head: int = 0) -> None:
+        """`head`: the newest checkpoint now, before any device is served."""
+        self._seen = head
         self._task = asyncio.create_task(self._run(), name="syncline-sequencer")
 
     async def stop(self) -> None:
@@ -65,8 +67,10 @@ class Sequencer:
         head = await self._source.begin_term(term)
         if head is None:
             return False
-        self.term, self._seen = term, head.checkpoint
+        self.term = term
         _log.info("term %s begins at checkpoint %d", term, head.checkpoint)
+        if head.checkpoint > self._seen:  # what the one before took last, and this process has not told its devices
+            self._publish(await self._source.changed_since(self._seen))
         return True
 
     async def _follow(self) -> None:

@@ -53,7 +53,7 @@ class Service:
 
     async def open(self) -> None:
         await self.source.attach(self.plan)
-        self.sequencer.start()
+        self.sequencer.start((await self.source.read_head()).checkpoint)
         periods = [scope.refresh_seconds for scope in self.plan.scopes.values() if scope.refresh_seconds]
         if periods:
             self._refreshing = asyncio.create_task(self._refresh(min(periods)))
@@ -131,15 +131,17 @@ class Service:
         anything is sent, so that errors can still be told as errors."""
         request = Download.load(message)
         position = await self.open_download(identity, request)
+        published = self.hub.published
         cut = await self.next_cut(identity, request.device, position)
-        return self._answer(identity, request, position, cut)
+        return self._answer(identity, request, position, cut, published)
 
     async def _answer(
-        self, identity: Identity, request: Download, position: Position, cut: CutFrames
+        self, identity: Identity, request: Download, position: Position, cut: CutFrames, published: int
     ) -> AsyncIterator[bytes]:
         deadline = self.clock.monotonic_seconds() + request.wait_seconds
         while cut.is_empty and self.clock.monotonic_seconds() < deadline:
-            await self.hub.next_checkpoint(min(deadline - self.clock.monotonic_seconds(), 5.0))
+            await self.hub.next_checkpoint(min(deadline - self.clock.monotonic_seconds(), 5.0), published)
+            published = self.hub.published
             cut = await self.next_cut(identity, request.device, position)
         moved = position.cursor != cut.position.cursor
         if cut.is_empty and not moved:

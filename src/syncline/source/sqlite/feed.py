@@ -15,7 +15,7 @@ from syncline.model.scopes import bucket_key as key_of_bucket
 from syncline.model.scopes import bucket_name, bucket_scope
 from syncline.source.port import BucketRows, Checkpoint, Claims, Cut, DeviceRow, Entries, Head, OutcomeRecord, Snapshot
 from syncline.source.sqlite.affinity import apply_affinity
-from syncline.source.sqlite.layout import PlanSql, TableSql
+from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql, TableSql
 from syncline.source.sqlite.paths import snapshot_sql
 from syncline.system.database import fetch_all
 from syncline.values import Value, encode_row
@@ -226,7 +226,12 @@ class FeedReader:
             )
             changed = frozenset(row[0] for row in buckets.fetchall())
             devices = self._db.execute("SELECT device FROM syncline_included WHERE checkpoint > ?1", (checkpoint,))
-            return Checkpoint(head, changed, frozenset(row[0] for row in devices.fetchall()), frozenset())
+            told = frozenset(row[0] for row in devices.fetchall())
+            tables = self._db.execute(
+                "SELECT substr(name, ?1) FROM syncline_meta WHERE name GLOB ?2 AND value > ?3",
+                (len(GRANT_PREFIX) + 1, f"{GRANT_PREFIX}*", checkpoint),
+            )
+            return Checkpoint(head, changed, told, frozenset(row[0] for row in tables.fetchall()))
 
 
 def _chunk(table: TableSql, rows: list[tuple[str, str, list[str]]]) -> BucketRows:

@@ -10,6 +10,10 @@ from syncline.source.sqlite.capture import Capture, captures
 from syncline.source.sqlite.paths import PathBuilder, PathSql, affected_table
 
 
+GRANT_PREFIX = "grant:"
+"""Of the names in syncline_meta that tell at which checkpoint a table that grants read was last touched."""
+
+
 @dataclass(frozen=True)
 class TableSql:
     """One synced table: its capture, its paths, and the statement that reads the affected rows' images."""

@@ -19,7 +19,7 @@ from syncline.errors import SourceError
 from syncline.model.merge import Stamp
 from syncline.model.scopes import bucket_name
 from syncline.source.port import Checkpoint, Head
-from syncline.source.sqlite.layout import PlanSql, TableSql
+from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql, TableSql
 from syncline.source.sqlite.paths import affected_table, moved_sql, moved_table, temp_tables_sql
 from syncline.source.sqlite.provision import plan_fingerprint
 from syncline.source.sqlite.stamps import RowStamps
@@ -256,6 +256,10 @@ class SqliteSequencer:
             )
             for name, newest in batch.taken.items():
                 db.execute(f"DELETE FROM {self._sql.captures[name].changelog} WHERE id <= ?1", (newest,))
+            db.executemany(  # for the other processes, which do not see the changelog
+                f"INSERT INTO syncline_meta VALUES(?, {number}) ON CONFLICT DO UPDATE SET value = excluded.value",
+                [(f"{GRANT_PREFIX}{name}",) for name in dirty if name in self._sql.grant_scopes],
+            )
             db.executemany("DELETE FROM syncline_marker WHERE id = ?", [(marker,) for marker in batch.markers])
             db.execute("UPDATE syncline_checkpoint SET head = ?1, time_us = ?2", (number, time_us))
         return Checkpoint(
