@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from examples.homecare.__main__ import INTERRUPTED
 from examples.homecare.board import open_board
 from examples.homecare.company import Size, nurse_id
 from examples.homecare.configuration import FolderError
@@ -59,7 +58,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
 
 
 def run(options: Options, console: Console) -> int:
-    """0 when the day ended as it should, 1 when something differs, and when ^C ended an unfinished day 130."""
+    """0 when all is as it should be, 1 when something differs; KeyboardInterrupt when ^C ended an unfinished day."""
     started = time.monotonic()
     try:
         with open_board(console, TITLE, hint_of(options)) as board, Demo(options, board) as demo:
@@ -69,7 +68,9 @@ def run(options: Options, console: Console) -> int:
             report = close_the_day(demo)
     except KeyboardInterrupt:
         console.print(f"Ended. The files are in {shown(options.folder)}; go on with --keep.", highlight=False)
-        return INTERRUPTED if options.once else 0
+        if options.once:
+            raise
+        return 0
     except (DemoError, FolderError, ServerFailedError, SynclineError) as error:
         print(f"The demonstration failed: {error}", file=sys.stderr)
         return 1

@@ -55,20 +55,29 @@ class FolderError(Exception):
     """The folder holds something that this demonstration did not make."""
 
 
-def prepare_folder(folder: Path, size: Size, *, keep: bool) -> None:
-    """Make the company's files; with `keep` use those of the last run, and the devices' files with them."""
+def is_ours(folder: Path) -> bool:
+    """Whether an earlier run made the folder: then it may be made anew."""
     config = folder / CONFIG
-    ours = config.exists() and config.read_text(encoding="utf-8").startswith(MARK)
-    if keep and ours and (folder / SOURCE).exists():
-        return
-    if folder.exists() and any(folder.iterdir()) and not ours:
-        raise FolderError(
-            f"{folder} is not empty, and its files are not from this demonstration. Name another: --folder."
-        )
+    return config.exists() and config.read_text(encoding="utf-8").startswith(MARK)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether one can go on with what the last run left."""
+    return is_ours(folder) and (folder / SOURCE).exists()
+
+
+def make_folder(folder: Path, size: Size) -> None:
+    """The company's files, new; those of the last run are removed. FolderError: the folder is somebody else's."""
+    if folder.exists() and any(folder.iterdir()) and not is_ours(folder):
+        raise FolderError(f"{folder} is not empty, and not from this demonstration. Name another one with --folder.")
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in ("clinic.db*", "nurse-*.db*", "*.log"):
         for file in folder.glob(pattern):
             file.unlink()
     # The configuration first: a run that is interrupted while the data is made leaves a folder that is still ours.
-    config.write_text(TEMPLATE.substitute(source=SOURCE, secret=secrets.token_hex(32), grant=GRANT), encoding="utf-8")
-    build_company(folder / SOURCE, size)
+    (folder / CONFIG).write_text(
+        TEMPLATE.substitute(source=SOURCE, secret=secrets.token_hex(32), grant=GRANT), encoding="utf-8"
+    )
+    unfinished = folder / f"{SOURCE}.unfinished"
+    build_company(unfinished, size)
+    unfinished.rename(folder / SOURCE)

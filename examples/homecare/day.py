@@ -113,14 +113,14 @@ def change_hands(demo: Demo, away: list[Nurse]) -> None:
     demo.pause(0.5)
     last = demo.nurses[-1]
     reassign(demo, last, demo.colleague_of(last))
-    demo.pause(0.8)
+    demo.pause(0.6)
 
 
 def return_signals(demo: Demo, away: list[Nurse]) -> None:
     demo.board.heading("back from the valley: everything crosses")
     for nurse in away:
         nurse.find_signal()
-        demo.pause(0.7)
+        demo.pause(0.5)
     demo.wait_until(lambda: all(n.is_quiet for n in demo.nurses), RETURN_SECONDS_MAX, "empty outboxes")
     demo.pause(0.5)
 
@@ -142,7 +142,7 @@ def spend_afternoon(demo: Demo) -> None:
             nurse.act()
         if round_ % 3 == 0:
             act_in_office(demo)
-        demo.pause(0.45)
+        demo.pause(0.35)
 
 
 def finish_evening(demo: Demo) -> None:

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from examples.homecare.board import Board, Row
 from examples.homecare.company import Size, nurse_id
-from examples.homecare.configuration import CONFIG, SOURCE, prepare_folder
+from examples.homecare.configuration import CONFIG, SOURCE, is_complete, make_folder
 from examples.homecare.device import Owner
 from examples.homecare.nurse import Nurse
 from examples.homecare.office import Office
@@ -68,9 +68,12 @@ class Demo:
 
     def _open(self) -> None:
         folder, size = self.options.folder, self.options.size
-        count = f"{size.nurses} nurses, {size.patients:,} patients, {size.visits:,} visits"
-        self.board.tell("demo", f"makes a company: {count}")
-        prepare_folder(folder, size, keep=self.options.keep)
+        if self.options.keep and is_complete(folder):
+            self.board.tell("demo", "goes on with the company of the last run")
+        else:
+            count = f"{size.nurses} nurses, {size.patients:,} patients, {size.visits:,} visits"
+            self.board.tell("demo", f"makes a company: {count}")
+            make_folder(folder, size)
         self._stack.callback(keep_log(folder))
         people = self._read_people()
         with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
@@ -134,10 +137,10 @@ class Demo:
         return True
 
     def colleague_of(self, nurse: Nurse) -> str:
-        """Who takes over a patient: another of the simulated ones if there is one, else anybody of the company."""
-        others = [other.key for other in self.nurses if other is not nurse]
-        if not others:
-            others = [nurse_id(number) for number in (2, 1) if nurse_id(number) != nurse.key]
+        """Who takes over a patient: another of the simulated ones, else somebody of the company, else herself."""
+        simulated = [other.key for other in self.nurses if other is not nurse]
+        employed = [nurse_id(number) for number in range(1, min(self.options.size.nurses, 3) + 1)]
+        others = simulated or [key for key in employed if key != nurse.key] or [nurse.key]
         return self.random.choice(others)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -31,6 +31,14 @@ SETTLE_SECONDS_MAX = 60.0
 
 Statement = str | tuple[str, tuple[Any, ...]]
 Report = dict[str, Any]
+
+
+class Rows(NamedTuple):
+    """Columns, and how often each row of values and their types is there."""
+
+    names: tuple[str, ...]
+    content: Counter[tuple[Any, ...]]
+
 
 WRITER = """
 import json, sqlite3, sys
@@ -95,7 +103,7 @@ def journal_mode(path: Path) -> str:
     return str(query(path, "PRAGMA journal_mode")[0][0])
 
 
-def content_dump(path: Path, tables: Iterable[str]) -> dict[str, list[tuple[Any, ...]]]:
+def content_dump(path: Path, tables: Iterable[str]) -> dict[str, Rows]:
     """Each table's rows with the type of every value."""
     return {table: typed_rows(path, f'SELECT * FROM "{table}"') for table in tables}
 
@@ -106,18 +114,13 @@ def tables_of(path: Path) -> list[str]:
     return [name for (name,) in names if not name.startswith(("syncline_", "sqlite_"))]
 
 
-def typed_rows(path: Path, select: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-    """What `select` gives, each value beside its typeof(); in a stable order, floats to the last bit."""
+def typed_rows(path: Path, select: str, parameters: Mapping[str, Any] | None = None) -> Rows:
+    """What `select` gives, each value beside its typeof(); floats compare to the last bit."""
     with closing(sqlite3.connect(path, timeout=30)) as db:
         described = db.execute(f"SELECT * FROM ({select}) LIMIT 0", parameters or {}).description
-        columns = ", ".join(f'"{name[0]}", typeof("{name[0]}")' for name in described)
-        rows = db.execute(f"SELECT {columns} FROM ({select})", parameters or {}).fetchall()
-    names = tuple(name[0] for name in described)
-    return [names, *sorted((tuple(map(exact, row)) for row in rows), key=repr)]
-
-
-def exact(value: object) -> object:
-    return value.hex() if isinstance(value, float) else value
+        names = tuple(name[0] for name in described)
+        columns = ", ".join(f'"{name}", typeof("{name}")' for name in names)
+        return Rows(names, Counter(db.execute(f"SELECT {columns} FROM ({select})", parameters or {})))
 
 
 def compare(source: Path, device: Path, selects: Mapping[str, str], user: str) -> list[str]:
@@ -131,20 +134,23 @@ def compare(source: Path, device: Path, selects: Mapping[str, str], user: str) -
         found.append(f"tables: {tables} instead of {sorted(selects)}")
     for table in selects.keys() & set(tables):
         expected = typed_rows(source, selects[table], {"sub": user})
-        for what, select in (
-            ("by the same SELECT", selects[table]),
-            ("in the whole table", f'SELECT * FROM "{table}"'),
-        ):
-            found += differences(f"{table} {what}", expected, typed_rows(device, select, {"sub": user}))
+        actual = typed_rows(device, selects[table], {"sub": user})
+        found += [f"{table}: {line}" for line in differences(expected, actual)]
+        ((present,),) = query(device, f'SELECT count(*) FROM "{table}"')
+        if present != expected.content.total():
+            found.append(f"{table}: {present} rows on the device instead of {expected.content.total()}")
+        if column_names(device, table) != list(expected.names):
+            found.append(f"{table}: the device has the columns {column_names(device, table)}")
     return found
 
 
-def differences(what: str, expected: list[tuple[Any, ...]], actual: list[tuple[Any, ...]]) -> list[str]:
-    if expected[0] != actual[0]:
-        return [f"{what}: columns {actual[0]} instead of {expected[0]}"]
-    wanted, present = Counter(expected), Counter(actual)
-    missing = [f"{what}: missing {row}" for row in (wanted - present).elements()]
-    return missing + [f"{what}: too much {row}" for row in (present - wanted).elements()]
+def differences(expected: Rows, actual: Rows) -> list[str]:
+    if expected == actual:
+        return []
+    if expected.names != actual.names:
+        return [f"columns {actual.names} instead of {expected.names}"]
+    missing = [f"missing {row}" for row in (expected.content - actual.content).elements()]
+    return missing + [f"too much {row}" for row in (actual.content - expected.content).elements()]
 
 
 def present_in_bytes(path: Path, canaries: Iterable[str]) -> list[str]:
@@ -199,7 +205,6 @@ class Lab:
     source: Path
     url: str = ""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    tokens: dict[str, str] = field(default_factory=dict)
 
     # ------------------------------------------------------------ the office
     def execute(self, *statements: Statement) -> list[int]:
@@ -259,17 +264,20 @@ class Lab:
                     stream.close()
 
     # ------------------------------------------------------------ the devices
-    def device(self, name: str, user: str) -> Device:
-        folder = self.folder / name
-        folder.mkdir()
-        if user not in self.tokens:
-            token = self.must("token", "--sub", user).out.strip()
-            (self.folder / f"{user}.token").write_text(token)
-            self.tokens[user] = f"@{self.folder / user}.token"
-        return Device(folder / "replica.db", user)
+    def devices(self, **users: str) -> list[Device]:
+        """New devices by name, with the tokens of their users."""
+        wanted = sorted(set(users.values()))
+        asked = [self._start("token", "--sub", user, output=subprocess.PIPE) for user in wanted]
+        for user, process in zip(wanted, asked, strict=True):
+            token, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+            assert (process.returncode, err) == (0, b""), err
+            (self.folder / f"{user}.token").write_bytes(token)
+        for name in users:
+            (self.folder / name).mkdir()
+        return [Device(self.folder / name / "replica.db", user) for name, user in users.items()]
 
     def _arguments(self, device: Device) -> list[str]:
-        return ["--db", str(device.path), "--server", self.url, "--token", self.tokens[device.user]]
+        return ["--db", str(device.path), "--server", self.url, "--token", f"@{self.folder / device.user}.token"]
 
     def sync(self, *devices: Device) -> list[Report]:
         """`syncline device sync` for all of them at once, each in its own process; their reports."""

@@ -78,7 +78,9 @@ def device_table() -> str:
 def device_steps() -> str:
     from syncline.replica.session import TABLE, ignore
 
-    handlers = {handler.__name__: handler for row in TABLE.values() for handler in row.values() if handler is not ignore}
+    handlers = {
+        handler.__name__: handler for row in TABLE.values() for handler in row.values() if handler is not ignore
+    }
     lines = ["| step | what it does |", "|---|---|"]
     for name, handler in sorted(handlers.items()):
         lines.append(f"| {name.replace('_', ' ')} | {' '.join((handler.__doc__ or '').split())} |")

@@ -127,11 +127,19 @@ def query_elsewhere(path: Path, *statements: str) -> None:
 class Process:
     """A process that says on its first line that it is ready. `kill` is kill -9."""
 
-    def __init__(self, command: Sequence[str], folder: Path, log: Path, ready: str) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, log: Path, ready: str, *, stdin: bool = False
+    ) -> None:
         self._log = log
         with log.open("ab") as log_file:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=log_file
+                command,
+                cwd=folder,
+                env=environment(),
+                text=True,
+                stdin=subprocess.PIPE if stdin else None,
+                stdout=subprocess.PIPE,
+                stderr=log_file,
             )
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline().strip()
@@ -149,8 +157,10 @@ class Process:
         if self.process.poll() is None:
             self.process.send_signal(number)
         status = self.process.wait(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # what was written to a process that is gone
+                    pipe.close()
         return status
 
     def log(self) -> str:

@@ -24,10 +24,10 @@ _IDLE = "(SELECT applying FROM syncline_state) = 0"
 
 def capture_triggers(shape: Shape) -> list[str]:
     """CREATE TRIGGER statements."""
-    updates = [_before_key_update(shape), _after_update(shape), _after_key_update(shape)] if shape.values else []
-    if not shape.values:
-        updates = [_before_key_update(shape), _after_key_update(shape)]
-    return [_before_insert(shape), _after_insert(shape), *updates, _after_delete(shape)]
+    found = [_before_insert(shape), _after_insert(shape), _after_replace(shape), _after_delete(shape)]
+    if shape.values:
+        found.append(_after_update(shape))
+    return [*found, _before_key_update(shape), _after_key_update(shape)]
 
 
 def _trigger(shape: Shape, name: str, event: str, when: list[str], body: list[str]) -> str:
@@ -69,10 +69,10 @@ def _before_key_update(shape: Shape) -> str:
     return _trigger(shape, "probe_update", event, [moved, _occupied(shape)], _stash(shape))
 
 
-def _key_is(shape: Shape, row: str) -> str:
+def _key_is(shape: Shape, row: str, prefix: str = "") -> str:
     """One of our tables' keys equals that of NEW or OLD."""
     return " AND ".join(
-        f"{name} = {row}{quote(column)}" for name, column in zip(shape.key_names, shape.key, strict=True)
+        f"{prefix}{name} = {row}{quote(column)}" for name, column in zip(shape.key_names, shape.key, strict=True)
     )
 
 
@@ -106,7 +106,8 @@ def _record(
     stands_on = f"coalesce(({own_insert}), 0)" if stands_on_insert else "0"
     columns = ["seq", "op", "wall", "seen", "base", "included_then", "grp", "ins"]
     columns += [*shape.mask_names, *shape.key_names, *values]
-    expressions = ["s.seq", f"'{operation}'", NOW_US_SQL, "s.seen", "s.base", "s.included", "s.grp", stands_on]
+    number = "s.seq" if row == "OLD." else _checked(shape, "s.seq")
+    expressions = [number, f"'{operation}'", NOW_US_SQL, "s.seen", "s.base", "s.included", "s.grp", stands_on]
     expressions += [*masks, *(row + quote(column) for column in shape.key), *values.values()]
     where = f" WHERE {condition}" if condition else ""
     return (
@@ -155,7 +156,7 @@ def _update_of_replaced(shape: Shape) -> list[str]:
     old = {column: f"r.{name}" for name, column in zip(shape.shadow("o"), shape.values, strict=True)}
     masks, values, changed = _changes(shape, old)
     replaced = shape.ours("replaced")
-    mine = " AND ".join(f"r.{name} = NEW.{quote(c)}" for name, c in zip(shape.key_names, shape.key, strict=True))
+    mine = _key_is(shape, "NEW.", "r.")
     somewhere = f"EXISTS (SELECT 1 FROM {replaced} AS r WHERE {mine} AND ({changed}))"
     record = _record(
         shape,
@@ -167,8 +168,7 @@ def _update_of_replaced(shape: Shape) -> list[str]:
         source=f" JOIN {replaced} AS r ON {mine}",
         condition=changed,
     )
-    forget = f"DELETE FROM {replaced} WHERE {_key_is(shape, 'NEW.')}"
-    return [*_keep_generated(shape, mine), _number(somewhere), record, forget]
+    return [*_keep_generated(shape, mine), _number(somewhere), record]
 
 
 def _keep_generated(shape: Shape, mine: str) -> list[str]:
@@ -189,21 +189,24 @@ def _keep_generated(shape: Shape, mine: str) -> list[str]:
     ]
 
 
+def _was_replaced(shape: Shape) -> str:
+    return f"EXISTS (SELECT 1 FROM {shape.ours('replaced')} AS r WHERE {_key_is(shape, 'NEW.', 'r.')})"
+
+
 def _after_insert(shape: Shape) -> str:
-    return _trigger(shape, "capture_insert", "AFTER INSERT", [], [*_checks(shape), *_arrival(shape)])
+    return _trigger(shape, "capture_insert", "AFTER INSERT", [f"NOT {_was_replaced(shape)}"], _insert(shape))
 
 
-def _arrival(shape: Shape) -> list[str]:
-    """NEW came to its key: as a new row, or in place of one that was there."""
-    fresh = f"NOT EXISTS (SELECT 1 FROM {shape.ours('replaced')} AS r WHERE {_key_is(shape, 'NEW.')})"
-    return [*_insert(shape, fresh), *_update_of_replaced(shape)]
+def _after_replace(shape: Shape) -> str:
+    """Leaves the copy where it is: in whatever order the two run, exactly one of them sees its condition hold."""
+    return _trigger(shape, "capture_replace", "AFTER INSERT", [_was_replaced(shape)], _update_of_replaced(shape))
 
 
 def _after_update(shape: Shape) -> str:
     old = {column: f"OLD.{quote(column)}" for column in shape.values}
     masks, values, changed = _changes(shape, old)
     computed = [shape.differs(column, f"OLD.{quote(column)}", f"NEW.{quote(column)}") for column in shape.generated]
-    body = [*_checks(shape), *_refuse_generated(shape, computed)]
+    body = _refuse_generated(shape, computed)
     if computed:
         changed = f"({changed}) OR ({joined('OR', computed)})"
     body += [_number(), _record(shape, "U", "NEW.", masks, values, stands_on_insert=True)]
@@ -212,7 +215,8 @@ def _after_update(shape: Shape) -> str:
 
 def _after_key_update(shape: Shape) -> str:
     event = f"AFTER UPDATE OF {quote_list(shape.key)}"
-    body = [*_checks(shape), *_delete(shape), *_arrival(shape)]
+    arrival = [*_insert(shape, f"NOT {_was_replaced(shape)}"), *_update_of_replaced(shape)]
+    body = [*_delete(shape), *arrival]
     return _trigger(shape, "capture_key", event, [f"NOT ({_same_row_key(shape)})"], body)
 
 
@@ -222,19 +226,24 @@ def _after_delete(shape: Shape) -> str:
 
 
 # ---------------------------------------------------------------- what cannot be written down
-def _checks(shape: Shape) -> list[str]:
-    """A row without a key could never be found again; one too large could never be sent, and nothing after it."""
-    checks = []
+def _checked(shape: Shape, value: str) -> str:
+    """SQL: the value; or an error where NEW is a row without a key, which could never be found again, or one too large
+    to be sent, which would hold up everything behind it."""
+    cases = []
     if not shape.rowid_key:
         null = " OR ".join(f"NEW.{quote(column)} IS NULL" for column in shape.key)
         text = f"syncline: a row of {shape.name} needs a value in its key ({', '.join(shape.key)})"
-        checks.append(f"SELECT RAISE(ABORT, {literal(text)}) WHERE {null}")
+        cases.append(f"WHEN {null} THEN RAISE(ABORT, {literal(text)})")
     long = [c for c in shape.columns if affinity(shape.types[c]) in ("TEXT", "BLOB", "NUMERIC")]
     if long:
+        # A character has four bytes at most: only where one value could matter are the bytes of all of them counted.
+        suspect = limits.VALUE_BYTES_MAX // (4 * len(long))
+        some = joined("OR", [f"length(NEW.{quote(column)}) > {suspect}" for column in long])
         size = joined("+", [f"coalesce(length(CAST(NEW.{quote(column)} AS BLOB)), 0)" for column in long])
         text = f"syncline: a row of {shape.name} is above the limit of {limits.VALUE_BYTES_MAX} bytes"
-        checks.append(f"SELECT RAISE(ABORT, {literal(text)}) WHERE {size} > {limits.VALUE_BYTES_MAX}")
-    return checks
+        too_large = f"({some}) AND ({size}) > {limits.VALUE_BYTES_MAX}"
+        cases.append(f"WHEN {too_large} THEN RAISE(ABORT, {literal(text)})")
+    return f"CASE {' '.join(cases)} ELSE {value} END" if cases else value
 
 
 def _refuse_generated(shape: Shape, computed: list[str]) -> list[str]:

@@ -110,7 +110,8 @@ class Effect:
 @dataclass(frozen=True, slots=True)
 class Session:
     """`live`: a stream is wanted once both sides are quiet. `caught_up`: since it was asked for, everything that the
-    server had was downloaded."""
+    server had was downloaded. `upload_pause`: the last upload failed; seconds until the next one, 0 if none failed.
+    """
 
     state: State = State.STOPPED
     live: bool = True
@@ -121,6 +122,7 @@ class Session:
     rests: int = 0
     unreachable: bool = False
     caught_up: bool = False
+    upload_pause: float = 0.0
 
 
 Step: TypeAlias = tuple[Session, tuple[Effect, ...]]
@@ -166,7 +168,22 @@ def go_offline(session: Session, facts: Facts) -> Step:
 
 def upload(session: Session, facts: Facts) -> Step:
     """Offer what waits."""
-    return replace(session, state=State.UPLOADING), (Effect(Do.UPLOAD),)
+    return replace(session, state=State.UPLOADING, upload_pause=0.0), (Effect(Do.UPLOAD),)
+
+
+def upload_failed(session: Session, facts: Facts) -> Step:
+    """An upload that fails holds no download up: go on, and try it again by the timer."""
+    attempts = session.attempts + 1
+    pause = max(backoff_seconds(attempts, facts.jitter), (facts.retry_after or 0.0) * (1 + facts.jitter / 4))
+    session = replace(session, attempts=attempts, upload_pause=pause)
+    if session.stream:
+        return replace(session, state=State.LIVE), (Effect(Do.TIMER, pause),)
+    return download(session, facts)
+
+
+def upload_again(session: Session, facts: Facts) -> Step:
+    """The pause after a failed upload is over."""
+    return upload(session, facts) if facts.left else (session, ())
 
 
 def after_greeting(session: Session, facts: Facts) -> Step:
@@ -197,20 +214,24 @@ def after_upload(session: Session, facts: Facts) -> Step:
     if facts.left:
         return session, (Effect(Do.UPLOAD),)
     if session.stream:
-        return replace(session, state=State.LIVE), ()
+        return replace(session, state=State.LIVE, attempts=0), ()
     return download(session, facts)
 
 
 def after_download(session: Session, facts: Facts) -> Step:
     """More of either side; then the stream; or, without one, wait until own mutations are included."""
-    session = replace(session, attempts=0, unreachable=False, rests=session.rests + 1 if facts.empty else 0)
+    pause = (Effect(Do.TIMER, session.upload_pause),) if session.upload_pause else ()
+    session = replace(session, unreachable=False, rests=session.rests + 1 if facts.empty else 0)
+    session = session if pause else replace(session, attempts=0)
     if facts.more:
         return session, (Effect(Do.DOWNLOAD),)
-    if facts.left:
+    if facts.left and not pause:
         return upload(session, facts)
     session = replace(session, caught_up=True)
     if session.live:
-        return replace(session, state=State.OPENING), (Effect(Do.OPEN, poll=session.poll),)
+        return replace(session, state=State.OPENING), (Effect(Do.OPEN, poll=session.poll), *pause)
+    if pause:
+        return replace(session, state=State.WAITING), pause
     if not facts.pending:
         return replace(session, state=State.IDLE), ()
     if session.rests > 1:
@@ -226,14 +247,17 @@ def download_waiting(session: Session, facts: Facts) -> Step:
 
 def go_live(session: Session, facts: Facts) -> Step:
     """The stream is open."""
-    session = replace(session, state=State.LIVE, stream=True, attempts=0, unreachable=False)
+    session = replace(session, state=State.LIVE, stream=True, unreachable=False)
+    if session.upload_pause:
+        return session, ()
+    session = replace(session, attempts=0)
     return upload(session, facts) if facts.left else (session, ())
 
 
 def after_cut(session: Session, facts: Facts) -> Step:
     """The stream works; offer what waits."""
     session = replace(session, stream_failures=0, caught_up=True)
-    return upload(session, facts) if facts.left else (session, ())
+    return upload(session, facts) if facts.left and not session.upload_pause else (session, ())
 
 
 def download_again(session: Session, facts: Facts) -> Step:
@@ -350,7 +374,7 @@ TABLE: dict[State, dict[Event, Handler]] = {
     S.SIGNED_OUT: {**_ALWAYS, **_RESULTS_IGNORED, E.SYNC: greet, E.TIMER: greet, E.ONLINE: greet_fresh},
     S.WIPED: {**dict.fromkeys(Event, ignore), E.STOP: stop},
     S.GREETING: {**_ALWAYS, E.GREETED: after_greeting},
-    S.UPLOADING: {**_ALWAYS, **_STREAM_ENDS, E.UPLOADED: after_upload, E.CUT: ignore},
+    S.UPLOADING: {**_ALWAYS, **_STREAM_ENDS, E.UPLOADED: after_upload, E.CUT: ignore, E.FAILED: upload_failed},
     S.DOWNLOADING: {**_ALWAYS, E.DOWNLOADED: after_download, E.BUCKETS_NEEDED: download_with_buckets},
     S.RESTING: {**_ALWAYS, E.TIMER: download_waiting, E.COMMIT: upload, E.SYNC: sync_now},
     S.OPENING: {
@@ -364,6 +388,7 @@ TABLE: dict[State, dict[Event, Handler]] = {
         **_ALWAYS,
         **_STREAM_ENDS,
         E.COMMIT: upload,
+        E.TIMER: upload_again,
         E.CUT: after_cut,
         E.SYNC: sync_now,
         E.BUCKETS_NEEDED: open_with_buckets,

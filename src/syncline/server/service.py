@@ -77,9 +77,11 @@ class Service:
 
     # ------------------------------------------------------------ hello
     async def hello(self, identity: Identity, message: dict[str, Any], received_us: int) -> HelloAnswer:
-        if message.get("protocol") != PROTOCOL_VERSION:
+        version = message.get("protocol")
+        if type(version) is not int or version != PROTOCOL_VERSION:
+            said = f"protocol version {version}" if type(version) is int else "no known protocol version"
             raise ProtocolError(
-                f"The device speaks protocol version {message.get('protocol')!r}, this server {PROTOCOL_VERSION}.",
+                f"The device speaks {said}, this server {PROTOCOL_VERSION}.",
                 hint="Update the older of the two.",
                 code="protocol_version",
             )

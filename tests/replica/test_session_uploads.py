@@ -1,0 +1,47 @@
+"""Downloads never wait for uploads."""
+
+from __future__ import annotations
+
+from syncline.replica.session import Do, Effect, Event, Facts, Session, State, step
+
+WAITING = Facts(left=True, pending=True)
+
+
+def run(session: Session, event: Event) -> tuple[Session, list[Effect], list[float]]:
+    """Play against a server whose uploads fail and whose downloads and streams work, until it waits for a timer."""
+    results = {Do.HELLO: Event.GREETED, Do.UPLOAD: Event.FAILED, Do.DOWNLOAD: Event.DOWNLOADED, Do.OPEN: Event.OPENED}
+    done: list[Effect] = []
+    events = [event]
+    while events:
+        session, effects = step(session, events.pop(0), WAITING)
+        done += effects
+        events += [results[effect.do] for effect in effects if effect.do in results]
+    return session, done, [effect.seconds for effect in done if effect.do is Do.TIMER]
+
+
+def test_an_upload_that_always_fails_stops_neither_downloads_nor_the_stream() -> None:
+    """P2, P18."""
+    session, done, pauses = run(Session(live=True), Event.START)
+    assert session.state is State.LIVE and session.stream
+    assert [effect.do for effect in done if effect.do is not Do.TIMER] == [Do.HELLO, Do.UPLOAD, Do.DOWNLOAD, Do.OPEN]
+    for _ in range(4):
+        session, done, pause = run(session, Event.TIMER)
+        assert session.state is State.LIVE and [effect.do for effect in done] == [Do.UPLOAD, Do.TIMER]
+        pauses += pause
+    assert pauses == sorted(pauses) and pauses[-1] > 4 * pauses[0], "and it does not hammer"
+    session, done, _ = run(session, Event.CUT)
+    assert session.state is State.LIVE and not done, "a cut is no reason to try before its time"
+
+
+def test_without_a_stream_it_downloads_each_time_it_tries() -> None:
+    session, done, pauses = run(Session(live=False), Event.START)
+    assert session.state is State.WAITING and len(pauses) == 1
+    assert [effect.do for effect in done][:3] == [Do.HELLO, Do.UPLOAD, Do.DOWNLOAD]
+    session, done, later = run(session, Event.TIMER)
+    assert Do.DOWNLOAD in [effect.do for effect in done] and later[0] > pauses[0]
+
+
+def test_what_the_server_asks_for_is_waited() -> None:
+    session = Session(state=State.UPLOADING, live=True, stream=True)
+    session, effects = step(session, Event.FAILED, Facts(left=True, retry_after=30.0, jitter=0.0))
+    assert effects == (Effect(Do.TIMER, 30.0),)
