@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from examples.homecare.demo import Demo, DemoError
 from examples.homecare.nurse import Nurse
+from examples.homecare.texts import counted
 
 FIRST_SYNC_SECONDS_MAX = 30.0
 RETURN_SECONDS_MAX = 20.0
@@ -43,7 +44,7 @@ def start_morning(demo: Demo) -> None:
         raise DemoError("Not every device finished its first sync.")
     for nurse in demo.nurses:
         nurse.look()
-        nurse.say(f"has her {nurse.patient_count} patients")
+        nurse.say(f"has her {counted(nurse.patient_count, 'patient')}")
 
 
 def drive_with_signal(demo: Demo) -> None:

@@ -21,6 +21,7 @@ from examples.homecare.device import Owner
 from examples.homecare.nurse import Nurse
 from examples.homecare.office import Office
 from examples.homecare.server import Server, make_token, run_command
+from examples.homecare.texts import counted
 
 LOOK_SECONDS = 0.2
 COMMANDS_AT_ONCE = 4
@@ -71,8 +72,8 @@ class Demo:
         if self.options.keep and is_complete(folder):
             self.board.tell("demo", "goes on with the company of the last run")
         else:
-            count = f"{size.nurses} nurses, {size.patients:,} patients, {size.visits:,} visits"
-            self.board.tell("demo", f"makes a company: {count}")
+            parts = (counted(size.nurses, "nurse"), counted(size.patients, "patient"), counted(size.visits, "visit"))
+            self.board.tell("demo", f"makes a company: {', '.join(parts)}")
             make_folder(folder, size)
         self._stack.callback(keep_log(folder))
         people = self._read_people()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from examples.homecare.texts import counted
 from syncline import Replica, Status
 
 STATES = {
@@ -38,9 +39,8 @@ class Owner:
 
 @dataclass
 class Tally:
-    """What one nurse's day came to. `written` counts rows that she inserted, changed or deleted."""
+    """What one nurse's day came to."""
 
-    written: int = 0
     refused: int = 0
     lost: int = 0
     gained: int = 0
@@ -100,7 +100,9 @@ class Device:
         waiting = self.replica.status.pending
         self.has_signal = True
         self.replica.connectivity_changed(online=True)
-        self.say(f"has a signal again, {waiting} changes waiting" if waiting else "has a signal again", "cyan")
+        self.say(
+            f"has a signal again, {counted(waiting, 'change')} waiting" if waiting else "has a signal again", "cyan"
+        )
 
     # ------------------------------------------------------------ how it is
     @property
@@ -177,5 +179,6 @@ class Device:
         rejections = self.replica.rejections()
         for rejection in rejections:
             self.replica.dismiss(rejection)
+        self._known_rejections.clear()  # a later refusal may have the number of a dismissed one
         if rejections:
-            self.say(f"reads and dismisses {len(rejections)} refusals", "magenta")
+            self.say(f"reads and dismisses {counted(len(rejections), 'refusal')}", "magenta")

@@ -124,7 +124,7 @@ def choose_name(random: Random, language: str) -> str:
     names = NAMES[language]
     given, family = random.choice(names.given), random.choice(names.family)
     if names.joint and not names.family_first and random.random() < 0.06:
-        family = f"{family}-{random.choice(names.family)}"
+        family = "-".join(random.sample(names.family, 2))
     return names.joint.join((family, given) if names.family_first else (given, family))
 
 

@@ -92,7 +92,7 @@ class Nurse(Device):
         if visit is None:
             return None
         with closing(sqlite3.connect(self.file, timeout=15)) as db, db:
-            self._count(db.execute(SET_OUT, (visit.id,)))
+            db.execute(SET_OUT, (visit.id,))
         self.say(f"sets out for {visit.patient}", "green")
         return visit
 
@@ -102,7 +102,7 @@ class Nurse(Device):
         if visit is None:
             return None
         with self.db as db:
-            self._count(db.execute(MISTYPE, (visit.id,)))
+            db.execute(MISTYPE, (visit.id,))
         self.say(f"mistypes the status of the visit to {visit.patient}: “finnished”", "magenta")
         return visit
 
@@ -110,7 +110,7 @@ class Nurse(Device):
         """The formulary is read-only for devices: her file lets her or does not, the server surely does not."""
         try:
             with self.db as db:
-                self._count(db.execute(CORRECT, (self._random.randrange(20),)))
+                db.execute(CORRECT, (self._random.randrange(20),))
         except sqlite3.Error as error:
             self.say(f"may not correct the formulary: {error}", "magenta")
         else:
@@ -130,14 +130,11 @@ class Nurse(Device):
 
     def _finish(self, db: sqlite3.Connection, visit: Visit) -> None:
         values = {"visit": visit.id, "kilometres": self._random.randint(1, 9), "summary": write_summary(self._random)}
-        self._count(db.execute(FINISH, values))
+        db.execute(FINISH, values)
 
     def _note(self, db: sqlite3.Connection, visit: Visit) -> None:
         text = write_note(self._random, self._language)
         key = str(uuid.uuid4())
         values = {"id": key, "visit": visit.id, "author": self.key, "text": text, "at": now_text()}
-        self._count(db.execute(NOTE, values))
+        db.execute(NOTE, values)
         self.notes_written.append(key)
-
-    def _count(self, cursor: sqlite3.Cursor) -> None:
-        self.tally.written += max(cursor.rowcount, 0)

@@ -13,7 +13,7 @@ from random import Random
 
 from examples.homecare.company import TODAY
 from examples.homecare.names import choose_language, choose_name, choose_street
-from examples.homecare.texts import OFFICE_SUMMARIES
+from examples.homecare.texts import OFFICE_SUMMARIES, counted
 
 PLANNED = "SELECT id FROM visits WHERE nurse_id = ? AND status = 'planned' ORDER BY planned_at, id LIMIT 30"
 MOVABLE = """
@@ -171,7 +171,7 @@ class Office:
             ).fetchall()
             rows = [(new_key(), row[0], nurse, f"{TODAY} {self._random.randrange(6, 21):02}:00:00") for row in patients]
             db.executemany("INSERT INTO visits (id, patient_id, nurse_id, planned_at) VALUES (?, ?, ?, ?)", rows)
-        return f"plans {len(rows)} visits for {self.nurse_name(nurse)}"
+        return f"plans {counted(len(rows), 'visit')} for {self.nurse_name(nurse)}"
 
     def _assign(self, nurse: str, patient: str) -> None:
         self._db.execute(

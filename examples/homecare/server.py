@@ -15,6 +15,7 @@ import syncline
 from examples.homecare.configuration import CONFIG
 
 READY = "listening on "
+COMMAND_SECONDS_MAX = 60.0
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
 
@@ -36,13 +37,21 @@ def _command(*arguments: str) -> list[str]:
 
 def run_command(folder: Path, *arguments: str) -> str:
     """`syncline …` in the folder; what it printed on standard output."""
-    done = subprocess.run(
-        _command(*arguments), cwd=folder, env=_environment(), capture_output=True, text=True, timeout=60, check=False
-    )
-    if done.returncode:
-        raise ServerFailedError(
-            f"`syncline {' '.join(arguments)}` failed: {done.stderr.strip() or done.stdout.strip()}"
+    words = f"`syncline {' '.join(arguments)}`"
+    try:
+        done = subprocess.run(
+            _command(*arguments),
+            cwd=folder,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
         )
+    except subprocess.TimeoutExpired:
+        raise ServerFailedError(f"{words} took more than {COMMAND_SECONDS_MAX:.0f} s.") from None
+    if done.returncode:
+        raise ServerFailedError(f"{words} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 

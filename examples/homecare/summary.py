@@ -21,14 +21,16 @@ from examples.homecare.proof import (
     search_bytes,
 )
 from examples.homecare.server import run_command
+from examples.homecare.texts import counted
 
+OFFICE_LISTS = ("rejections", "conflicts", "devices")
 CONVERGENCE_SECONDS_MAX = 25.0
 NARROW_COLUMNS = 130
 HEADINGS = (
     "rows on\ndevice",
     "rows in\nscope",
     "all\nequal",
-    "changes\nmade",
+    "changes\nuploaded",
     "still\npending",
     "con-\nflicts",
     "re-\nfused",
@@ -50,10 +52,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Line:
-    """One nurse's day. `problems` is empty when it is proved."""
+    """One nurse's day. `uploaded` counts the changes that the clinic has taken in; no `problems`: it is proved."""
 
     nurse: Nurse
     comparison: Comparison
+    uploaded: int
     pending: int
     conflicts: int
     problems: tuple[str, ...]
@@ -64,9 +67,10 @@ def close_the_day(demo: Demo) -> Report:
     demo.board.heading("the proof: every device against the same SELECT on the clinic's database")
     demo.wait_until(lambda: _is_converged(demo), CONVERGENCE_SECONDS_MAX, "devices in step with the clinic")
     with ThreadPoolExecutor() as pool:
-        rejections, conflicts = pool.map(lambda noun: _office_list(demo, noun), ("rejections", "conflicts"))
+        rejections, conflicts, devices = pool.map(lambda noun: _office_list(demo, noun), OFFICE_LISTS)
     refused = {str(value) for rejection in rejections for value in rejection["key"].values()}
-    lines = tuple(_examine(demo, nurse, refused) for nurse in demo.nurses)
+    uploaded = {str(device["user"]): int(device["included"]) for device in devices}
+    lines = tuple(_examine(demo, nurse, uploaded.get(nurse.key, 0), refused) for nurse in demo.nurses)
     return Report(lines, len(conflicts), len(rejections))
 
 
@@ -80,7 +84,7 @@ def _office_list(demo: Demo, noun: str) -> list[dict[str, Any]]:
     return found
 
 
-def _examine(demo: Demo, nurse: Nurse, refused: set[str]) -> Line:
+def _examine(demo: Demo, nurse: Nurse, uploaded: int, refused: set[str]) -> Line:
     comparison = compare_rows(demo.source, nurse.file, nurse.key)
     search_bytes(demo.source, nurse.file, nurse.key, comparison)
     status = nurse.replica.status
@@ -94,7 +98,7 @@ def _examine(demo: Demo, nurse: Nurse, refused: set[str]) -> Line:
         problems.append(f"{comparison.secrets} hidden social security numbers are in the file")
     if comparison.leftovers:
         problems.append(f"{comparison.leftovers} patients who went to a colleague can still be read in the file")
-    return Line(nurse, comparison, status.pending, nurse.conflict_count, tuple(problems))
+    return Line(nurse, comparison, uploaded, status.pending, nurse.conflict_count, tuple(problems))
 
 
 def print_summary(console: Console, report: Report, seconds: float) -> bool:
@@ -113,7 +117,7 @@ def print_summary(console: Console, report: Report, seconds: float) -> bool:
         if len(line.problems) > DIFFERENCES_SHOWN:
             console.print(f"{line.nurse.key}: and {len(line.problems) - DIFFERENCES_SHOWN} more", style="red")
     console.print(
-        f"The office's lists keep {report.conflicts} conflicts and {report.rejections} refusals, with all values.",
+        f"The office's lists keep {counted(report.conflicts, 'conflict')} and {counted(report.rejections, 'refusal')}.",
         highlight=False,
     )
     proved = not any(line.problems for line in report.lines)
@@ -130,7 +134,7 @@ def _cells(line: Line) -> list[str]:
         f"{comparison.device_rows:,}",
         f"{comparison.source_rows:,}",
         "[green]yes[/]" if comparison.is_equal else "[bold red]no[/]",
-        str(tally.written),
+        str(line.uploaded),
         str(line.pending),
         str(line.conflicts),
         str(tally.refused),

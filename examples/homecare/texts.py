@@ -166,3 +166,8 @@ def write_note(random: Random, language: str = "en") -> str:
 
 def write_summary(random: Random) -> str:
     return random.choice(SUMMARIES).format(**_figures(random))
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 visit`, `1,200 visits`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

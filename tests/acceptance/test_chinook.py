@@ -119,6 +119,13 @@ def test_init_check_provision_deprovision(lab_of: MakeLab) -> None:
     assert (report["errors"], report["refused_tables"], report["unsynced_tables"]) == ([], [], [])
     assert [scope["buckets"] for scope in report["scopes"]] == [59, 1]
 
+    # A row counts once per bucket, however many rows of the bucket point at it.
+    genres = (
+        "SELECT count(*) FROM (SELECT DISTINCT CustomerId, GenreId FROM Invoice JOIN InvoiceLine USING (InvoiceId)"
+        " JOIN Track USING (TrackId))"
+    )
+    assert [(report["scopes"][0]["tables"]["Genre"],)] == lab.rows(genres)
+
     lab.must("provision")
     ours = schema_dump(lab.source)
     theirs = [entry for entry in schema if not entry[1].startswith("sqlite_")]

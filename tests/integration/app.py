@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import threading
 import time
+from pathlib import Path
 
 from syncline import Replica
 
@@ -30,8 +31,8 @@ def main() -> None:
     print("ready", flush=True)
     db = sqlite3.connect(path, timeout=60, isolation_level=None)
     visits = [row[0] for row in db.execute("SELECT id FROM visits ORDER BY 1")]
-    with open(f"{path}.diary", "a", encoding="utf-8") as diary:
-        number = sum(1 for _ in open(f"{path}.diary", encoding="utf-8")) * 100  # noqa: SIM115
+    number = 0
+    with Path(f"{path}.diary").open("a", encoding="utf-8") as diary:
         while not resting.is_set():
             number += 1
             identity = f"{name}-{seed}-{number}"

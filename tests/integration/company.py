@@ -90,7 +90,12 @@ def environment() -> dict[str, str]:
     """For another process: it finds this Syncline and these tests, and warnings are errors there too."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNCLINE_")}
     paths = os.pathsep.join([str(SOURCES), str(TESTS), *filter(None, [kept.get("PYTHONPATH")])])
-    return {**kept, "PYTHONPATH": paths, "PYTHONWARNINGS": "error,ignore:connect() must be used", "PYTHONUNBUFFERED": "1"}
+    return {
+        **kept,
+        "PYTHONPATH": paths,
+        "PYTHONWARNINGS": "error,ignore:connect() must be used",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def token(user: str, **claims: Any) -> str:
@@ -127,9 +132,7 @@ def query_elsewhere(path: Path, *statements: str) -> None:
 class Process:
     """A process that says on its first line that it is ready. `kill` is kill -9."""
 
-    def __init__(
-        self, command: Sequence[str], folder: Path, log: Path, ready: str, *, stdin: bool = False
-    ) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, log: Path, ready: str, *, stdin: bool = False) -> None:
         self._log = log
         with log.open("ab") as log_file:
             self.process = subprocess.Popen(

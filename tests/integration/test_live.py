@@ -72,9 +72,15 @@ def test_a_write_of_the_office_reaches_connected_devices_by_itself(company: Comp
     """P1, P2: a plain sqlite3 program in another process writes; nobody pokes anybody."""
     company.serve()
     ann, ben = company.live("ann"), company.live("ben")
-    query_elsewhere(company.path, "UPDATE visits SET status = 'done' WHERE id = 'v-bo'", "INSERT INTO notes VALUES('x', 'v-bo', 'é')")
+    query_elsewhere(
+        company.path,
+        "UPDATE visits SET status = 'done' WHERE id = 'v-bo'",
+        "INSERT INTO notes VALUES('x', 'v-bo', 'é')",
+    )
     for replica in (ann, ben):
-        wait_for(lambda path=replica.path: query(path, "SELECT body FROM notes WHERE id = 'x'"), "the note", SOON_SECONDS)
+        wait_for(
+            lambda path=replica.path: query(path, "SELECT body FROM notes WHERE id = 'x'"), "the note", SOON_SECONDS
+        )
         assert query(replica.path, "SELECT status FROM visits WHERE id = 'v-bo'") == [("done",)]
     assert holds_scope(company, "ann", ann.path) and holds_scope(company, "ben", ben.path)
 
@@ -112,10 +118,16 @@ def test_two_devices_converge_on_what_a_third_program_writes(company: Company) -
     """P1, P2: the app is any program with plain sqlite3; its commits wake the agent."""
     company.serve()
     ann, ben = company.live("ann"), company.live("ben")
-    query_elsewhere(ann.path, "INSERT INTO notes VALUES('a1', 'v-bo', 'from Ann')", "UPDATE visits SET n = n + 1 WHERE id = 'v-bo'")
-    query_elsewhere(ben.path, "INSERT INTO notes VALUES('b1', 'v-bo', 'from Ben')", "UPDATE visits SET n = n + 1 WHERE id = 'v-bo'")
+    query_elsewhere(
+        ann.path, "INSERT INTO notes VALUES('a1', 'v-bo', 'from Ann')", "UPDATE visits SET n = n + 1 WHERE id = 'v-bo'"
+    )
+    query_elsewhere(
+        ben.path, "INSERT INTO notes VALUES('b1', 'v-bo', 'from Ben')", "UPDATE visits SET n = n + 1 WHERE id = 'v-bo'"
+    )
     for user, replica in (("ann", ann), ("ben", ben)):
-        wait_for(lambda path=replica.path: query(path, "SELECT count(*) FROM notes WHERE visit_id = 'v-bo'") == [(2,)], user)
+        wait_for(
+            lambda path=replica.path: query(path, "SELECT count(*) FROM notes WHERE visit_id = 'v-bo'") == [(2,)], user
+        )
         wait_for(lambda replica=replica: replica.status.pending == 0, f"{user}'s work is with the office")
         wait_for(lambda user=user, replica=replica: holds_scope(company, user, replica.path), f"{user}'s rows")
     assert company.execute("SELECT n FROM visits WHERE id = 'v-bo'") == [(2,)]
@@ -201,7 +213,9 @@ def test_a_connection_that_has_died_silently_is_noticed(company: Company, monkey
     "status",
     [
         400,
-        pytest.param(403, marks=pytest.mark.xfail(strict=True, reason="replica/live.py takes a proxy's 403 for the server's")),
+        pytest.param(
+            403, marks=pytest.mark.xfail(strict=True, reason="replica/live.py takes a proxy's 403 for the server's")
+        ),
         404,
         501,
     ],
@@ -248,7 +262,9 @@ class Hand:
         self.device = str(answer["device"])
 
     def connect(self) -> ClientConnection:
-        return connect("ws" + self._url.removeprefix("http") + "/v1/live", additional_headers=self._headers, ping_interval=None)
+        return connect(
+            "ws" + self._url.removeprefix("http") + "/v1/live", additional_headers=self._headers, ping_interval=None
+        )
 
     @contextmanager
     def open(self, **changed: Any) -> Iterator[ClientConnection]:
@@ -363,5 +379,3 @@ def test_a_stream_that_makes_no_sense_is_closed(said: str | bytes, company: Comp
         assert not any("not json" in str(frame) or "nobody" in str(frame) for frame in told)
         company.execute("UPDATE patients SET name = 'New' WHERE id = 'cy'")
         receive_cut(bystander)
-
-

@@ -77,11 +77,12 @@ def _looked_at(shape: Shape) -> dict[str, str]:
         "look_all": f"{into} SELECT {quote_list(shape.key)} FROM {shape.table}",
         "look_included": f"{into} SELECT {_ours(shape)} FROM {outbox} WHERE seq <= ?1",
         "any_looked": f"SELECT EXISTS (SELECT 1 FROM temp.{look})",
-        "looked_pending": f"SELECT DISTINCT {', '.join(f'l.{name}' for name in shape.key_names)} FROM temp.{look} AS l "
-        f"JOIN {outbox} AS o ON {_same(shape, 'o', 'l')} WHERE o.seq > ?1",
+        "looked_pending": f"SELECT DISTINCT {', '.join(f'o.{name}' for name in shape.key_names)} FROM {outbox} AS o "
+        f"CROSS JOIN temp.{look} AS l WHERE {_same(shape, 'o', 'l')} AND o.seq > ?1",
         "lost": lost,
         "delete_lost": f"DELETE FROM {shape.table} WHERE ({quote_list(shape.key)}) IN ({lost} "
-        f"AND NOT EXISTS (SELECT 1 FROM {outbox} AS o WHERE {_same(shape, 'o', 'l')} AND o.seq > ?1))",
+        f"AND ({', '.join(f'l.{name}' for name in shape.key_names)}) NOT IN "
+        f"(SELECT {_ours(shape)} FROM {outbox} WHERE seq > ?1))",
         "erase_lost_sent": f"DELETE FROM {shape.ours('sent')} WHERE ({_ours(shape)}) IN ({lost})",
         "look_clear": f"DELETE FROM temp.{look}",
     }
@@ -128,15 +129,12 @@ def _outbox(shape: Shape) -> dict[str, str]:
     columns = _mutation_columns(shape)
     values = (*shape.shadow("o"), *shape.shadow("n"))
     size = joined("+", [f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in values])
-    following = len(shape.key) + 1
     return {
         "read_outbox": f"SELECT seq, {columns} FROM {outbox} WHERE seq > ?1 ORDER BY seq",
         "read_mutation": f"SELECT seq, {columns} FROM {outbox} WHERE seq = ?1",
         "any_pending": f"SELECT EXISTS (SELECT 1 FROM {outbox})",
         "count_pending": f"SELECT count(*), min(included_then) FROM {outbox} WHERE seq > ?1",
-        "pending_keys": f"SELECT DISTINCT {_ours(shape)} FROM {outbox} WHERE seq > ?1",
-        "pending_of": f"SELECT seq, op FROM {outbox} WHERE {_key_marks(shape, shape.key_names)} "
-        f"AND seq > ?{following} ORDER BY seq",
+        "pending": f"SELECT seq, op, {_ours(shape)} FROM {outbox} WHERE seq > ?1 ORDER BY seq",
         "group_size": f"SELECT count(*), coalesce(sum({size or '0'}), 0) FROM {outbox} WHERE seq > ?1",
         "forget": f"DELETE FROM {outbox} WHERE seq <= ?1",
         "forget_one": f"DELETE FROM {outbox} WHERE seq = ?1",

@@ -71,7 +71,9 @@ def _typed(shape: Shape, letter: str) -> list[str]:
 
 
 def our_indexes(shape: Shape) -> list[str]:
-    return [f"CREATE INDEX {shape.ours('key')} ON {shape.ours('outbox')} ({', '.join(shape.key_names)})"]
+    """Capture asks for own inserts by key; what apply asks, it asks of all that waits at once."""
+    columns = ", ".join(shape.key_names)
+    return [f"CREATE INDEX {shape.ours('key')} ON {shape.ours('outbox')} ({columns}) WHERE op = 'I'"]
 
 
 def scratch_table(shape: Shape) -> str:

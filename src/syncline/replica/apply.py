@@ -47,9 +47,10 @@ class AppliedCut:
 
 @dataclass
 class _TableWork:
-    """Per table, keys with mutations beyond the cut: all of them, and those that the cut put or corrected."""
+    """Per table: number and operation of the mutations beyond the cut, by key and in order, and those of these keys
+    that the cut put or corrected."""
 
-    pending: set[Key] = field(default_factory=set)
+    pending: dict[Key, list[tuple[int, str]]] = field(default_factory=dict)
     put: set[Key] = field(default_factory=set)
     is_bulk: bool = False
 
@@ -120,7 +121,8 @@ class _Apply:
         for table in self._store.tables.values():
             work = self._work[table.name] = _TableWork()
             if self._state.has_pending:
-                work.pending = set(self._store.fetch(table, "pending_keys", (self._included,)))
+                for number, operation, *key in self._store.fetch(table, "pending", (self._included,)):
+                    work.pending.setdefault(tuple(key), []).append((number, operation))
             if bulk and not self._state.synced and not self._store.number(table, "any_row"):
                 work.is_bulk = True
                 self._without_triggers(table)
@@ -154,9 +156,9 @@ class _Apply:
     def _rows(self, frame: dict[str, Any]) -> None:
         table = self._store.table(frame.get("table"))
         work = self._work[table.name]
-        rows = rows_of(table, frame)
+        rows, is_plain = rows_of(table, frame)
         ids = [self._bucket(name) for name in checks.texts(frame, "buckets", limits.BUCKETS_PER_USER_MAX)]
-        self._store.run_many(table, "upsert", rows)
+        self._store.run_many(table, "upsert", rows, is_plain)
         places = table.key_places
         if len(places) == 1:
             (place,) = places
@@ -164,7 +166,7 @@ class _Apply:
         else:
             keys = [tuple([row[place] for place in places]) for row in rows]
         holders = zip(keys, buckets_of(frame, len(rows), ids), strict=True)
-        self._store.run_many(table, "hold", [(*key, bucket) for key, of in holders for bucket in of])
+        self._store.run_many(table, "hold", [(*key, bucket) for key, of in holders for bucket in of], is_plain)
         if work.pending:
             work.put.update(key for key in keys if key in work.pending)
         self._put += len(rows)
@@ -237,7 +239,7 @@ class _Apply:
                 self._touched.add(table.name)
             if table.name not in self._touched and not self._cut.reset:
                 continue
-            keys = work.put & work.pending
+            keys = work.put & work.pending.keys()
             if self._store.number(table, "any_looked"):
                 self._removed += self._store.run(table, "delete_lost", (self._included,)).rowcount
                 self._store.run(table, "erase_lost_sent")
@@ -245,11 +247,10 @@ class _Apply:
                     keys |= set(self._store.fetch(table, "looked_pending", (self._included,)))
                 self._store.run(table, "look_clear")
             for key in keys:
-                self._rebase(table, key, key in work.put)
+                self._rebase(table, key, work.pending[key], key in work.put)
 
-    def _rebase(self, table: ProgramTable, key: Key, was_put: bool) -> None:
+    def _rebase(self, table: ProgramTable, key: Key, pending: list[tuple[int, str]], was_put: bool) -> None:
         """One key with mutations beyond the cut."""
-        pending = self._store.fetch(table, "pending_of", (*key, self._included))
         if not self._store.number(table, "is_held", key):
             first = next((place for place, (_, operation) in enumerate(pending) if operation != "U"), None)
             if first is not None:
@@ -260,7 +261,7 @@ class _Apply:
         if was_put:
             self._replay(table, pending)
 
-    def _replay(self, table: ProgramTable, pending: list[tuple[Any, ...]]) -> None:
+    def _replay(self, table: ProgramTable, pending: list[tuple[int, str]]) -> None:
         for number, operation in pending:
             if operation == "D":
                 self._store.run(table, "replay_delete", (number,))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from syncline.errors import ProtocolError
@@ -13,22 +14,30 @@ from syncline.values import Key, Row, decode_row
 _PLAIN = {str, int, float, type(None)}
 
 
-def rows_of(table: ProgramTable, frame: dict[str, Any]) -> list[Row]:
-    """ProtocolError with code "layout" where the rows are not as wide as the table: the program is out of date."""
+def rows_of(table: ProgramTable, frame: dict[str, Any]) -> tuple[Sequence[Row], bool]:
+    """The rows, and whether all their values are numbers, text that is UTF-8, and NULL.
+
+    ProtocolError with code "layout" where they are not as wide as the table: the program is out of date.
+    """
     rows = frame.get("rows")
     if type(rows) is not list:
         raise checks.bad("rows", "is not a list")
-    return [decode(table, row) for row in rows]
+    if not set(map(type, rows)) <= {list} or not set(map(len, rows)) <= {len(table.columns)}:
+        return [decode(table, row) for row in rows], False
+    if set(map(type, chain.from_iterable(rows))) <= _PLAIN:  # nearly always, and in C
+        return rows, True
+    return [decode_row(row) for row in rows], False
 
 
 def decode(table: ProgramTable, row: Any) -> Row:
+    """One row; the same errors."""
     if type(row) is not list:
         raise checks.bad("rows", "holds something that is not a list")
     if len(row) != len(table.columns):
         raise ProtocolError(
             f'A row of "{table.name}" has {len(row)} values, and the table {len(table.columns)} columns.', code="layout"
         )
-    return tuple(row) if set(map(type, row)) <= _PLAIN else decode_row(row)
+    return decode_row(row)
 
 
 def keys_of(table: ProgramTable, frame: dict[str, Any]) -> list[Key]:

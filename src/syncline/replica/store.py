@@ -20,6 +20,10 @@ from syncline.system.database import Prepare, execute, fetch_all, immediate, ope
 from syncline.values import RawText, Value
 
 
+CACHE_KIB = 32 * 1024
+"""Pages that the applying connection may hold: a first load spills less. It takes only what it needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The one row of `syncline_state` (times in µs). `cursor` None: the next download is everything."""
@@ -95,6 +99,7 @@ class Store:
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA secure_delete = ON")
         db.execute("PRAGMA temp_store = MEMORY")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         # Server rows come in any order, and a child may be rejected before its parent: only the app's own
         # connections enforce foreign keys.
         db.execute("PRAGMA foreign_keys = OFF")
@@ -157,14 +162,17 @@ class Store:
         with self.guard.strict():
             return execute(self.connection, table.statements[statement], parameters)
 
-    def run_many(self, table: ProgramTable, statement: str, rows: Sequence[Sequence[Value]]) -> None:
+    def run_many(
+        self, table: ProgramTable, statement: str, rows: Sequence[Sequence[Value]], is_plain: bool = False
+    ) -> None:
+        """`is_plain`: there is no text among them that the driver would take for a BLOB."""
         sql = table.statements[statement]
         with self.guard.strict():
-            if any(RawText in map(type, row) for row in rows):
+            if is_plain or not any(RawText in map(type, row) for row in rows):
+                self.connection.executemany(sql, rows)
+            else:
                 for row in rows:
                     execute(self.connection, sql, row)
-            else:
-                self.connection.executemany(sql, rows)
 
     def fetch(self, table: ProgramTable, statement: str, parameters: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
         """All rows; text that is not UTF-8 as RawText."""

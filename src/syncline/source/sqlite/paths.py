@@ -221,13 +221,22 @@ def snapshot_sql(plan: Plan, table: SyncedTable, scope_names: frozenset[str]) ->
     """All rows of the table in the buckets listed in temp.syncline_wanted(scope, k_1…, place), in key order: place,
     then the key columns, then the visible ones."""
     selects = []
+    distinct = False
     for path in table.paths:
         if path.scope in scope_names:
             selects.append(_snapshot_path(plan.scopes[path.scope], path, table))
+            distinct = distinct or _leads_there_twice(plan, path)
     if not selects:
         return None
     order = ", ".join(str(index) for index in range(2, 2 + len(table.key)))
+    if len(selects) == 1 and distinct:  # UNION does it for several
+        return f"SELECT DISTINCT * FROM ({selects[0]}) ORDER BY {order}, 1"
     return f"{' UNION '.join(selects)} ORDER BY {order}, 1"
+
+
+def _leads_there_twice(plan: Plan, path: Path) -> bool:
+    """Whether one path may bring a row to a bucket twice: 60 visits that point at one facility would name it 60 times."""
+    return any(not set(plan.tables[step.table].key) <= set(step.references) for step in path.steps)
 
 
 def _snapshot_path(scope: Scope, path: Path, table: SyncedTable) -> str:

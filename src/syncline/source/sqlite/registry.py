@@ -10,7 +10,8 @@ from typing import Any
 from syncline.clock import Clock
 from syncline.errors import AuthError
 from syncline.source.port import RecordFilter, Registration
-from syncline.system.database import immediate
+from syncline.source.sqlite.writing import write_transaction
+
 from syncline.values import key_of_text
 
 
@@ -30,7 +31,7 @@ class Registry:
         that the file was restored or copied: a new identity. So does a device, or a number of it, that this source
         does not
         know: the source was restored."""
-        with immediate(self._db):
+        with write_transaction(self._db):
             row = None
             if device:
                 row = self._db.execute(

@@ -23,7 +23,8 @@ from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql, TableSql
 from syncline.source.sqlite.paths import affected_table, moved_sql, moved_table, temp_tables_sql
 from syncline.source.sqlite.provision import plan_fingerprint
 from syncline.source.sqlite.stamps import RowStamps
-from syncline.system.database import fetch_all, immediate
+from syncline.source.sqlite.writing import write_transaction
+from syncline.system.database import fetch_all
 from syncline.values import encode_row
 
 Memberships = dict[str, set[str]]
@@ -82,7 +83,7 @@ class SqliteSequencer:
     def begin_term(self, term: str) -> Head:
         """Add a term to the history; the one before ends at the head found now. Where another plan was served before,
         or changes may have been missed, the history is forgotten: no older cursor is valid, devices download anew."""
-        with immediate(self._db):
+        with write_transaction(self._db):
             served = self._db.execute("SELECT value FROM syncline_meta WHERE name = 'plan'").fetchone()
             if served != (self._fingerprint,):
                 self._db.execute("DELETE FROM syncline_term")
@@ -228,7 +229,7 @@ class SqliteSequencer:
     def _write(self, batch: Batch, head: Head, dirty: list[str]) -> Checkpoint:
         number, time_us = head.checkpoint + 1, max(self._clock.now_us(), head.time_us + 1)
         db = self._db
-        with immediate(db):
+        with write_transaction(db):
             if db.execute("SELECT term, head FROM syncline_checkpoint").fetchone() != (head.term, head.checkpoint):
                 raise TermLostError(
                     "Another sequencer has taken over this source.", hint="This one stops; nothing is lost."

@@ -41,6 +41,7 @@ from syncline.source.sqlite.paths import snapshot_sql
 from syncline.source.sqlite.sequencer import SqliteSequencer
 from syncline.source.sqlite.threads import InlineWorker, ThreadWorker, Worker, drive
 from syncline.source.sqlite.upload import SqliteWrite
+from syncline.source.sqlite.writing import BUSY_SECONDS, begin_write, write_transaction
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare, open_database
 from syncline.system.lock import FileLock
@@ -90,7 +91,7 @@ class SqliteSource:
     def _open(self, worker: Worker) -> sqlite3.Connection:
         if worker not in self._connections:
             try:
-                connection = open_database(self._path, busy_seconds=30.0, prepare=self._prepare)
+                connection = open_database(self._path, busy_seconds=BUSY_SECONDS, prepare=self._prepare)
                 connection.execute("PRAGMA temp_store = MEMORY")
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             except sqlite3.DatabaseError as error:
@@ -240,10 +241,12 @@ class SqliteSource:
 
     async def put_marker(self) -> int:
         marker = int(self._draw()[:15], 16)
-        await self._run(
-            self._writer,
-            lambda connection: connection.execute("INSERT INTO syncline_marker VALUES(?1)", (marker,)).close(),
-        )
+
+        def put(connection: sqlite3.Connection) -> None:
+            with write_transaction(connection):
+                connection.execute("INSERT INTO syncline_marker VALUES(?1)", (marker,))
+
+        await self._run(self._writer, put)
         return marker
 
     async def marker_passed(self, marker: int) -> bool:
@@ -257,7 +260,7 @@ class SqliteSource:
         sql = self._attached()
 
         def transact(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
+            begin_write(connection)
             try:
                 result = drive(work(SqliteWrite(connection, sql, self._clock)))
             except BaseException:
