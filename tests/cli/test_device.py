@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Syncline
 
-from syncline.cli import device_rejections, device_run, device_status, device_sync
+from syncline.cli import device_rejections, device_run, device_status
 from syncline.cli.token_source import token_source
 from syncline.errors import ConfigError, SyncTimeoutError, UnreachableError
 from syncline.replica.api import SyncReport
@@ -60,7 +60,7 @@ def replica(monkeypatch: pytest.MonkeyPatch) -> FakeReplica:
         fake.db, fake.server, fake.token = db, server, token
         return fake
 
-    monkeypatch.setattr(device_sync, "Replica", make)
+    monkeypatch.setattr("syncline.replica.api.Replica", make)
     return fake
 
 

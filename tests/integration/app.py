@@ -23,7 +23,7 @@ def main() -> None:
     path, url, token, name, seed = sys.argv[1:]
     rng = random.Random(seed)
     resting = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.readline(), resting.set()), daemon=True).start()
+    threading.Thread(target=_wait_for_line, args=(resting,), daemon=True).start()
     replica = Replica(path, url, token)
     replica.start()
     while not replica.status.last_synced_at:
@@ -47,6 +47,11 @@ def main() -> None:
             time.sleep(rng.uniform(0.001, 0.03))
     while True:
         time.sleep(1)
+
+
+def _wait_for_line(resting: threading.Event) -> None:
+    sys.stdin.readline()
+    resting.set()
 
 
 def _count(db: sqlite3.Connection, identity: str, visit: str) -> None:

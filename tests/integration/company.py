@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -351,7 +351,9 @@ def holds_scope(company: Company, user: str, path: Path) -> bool:
     return rows_of(path, list(wanted)) == wanted
 
 
-def each_line(process: Process) -> Iterator[str]:
-    assert process.process.stdout is not None
-    for line in process.process.stdout:
-        yield line.strip()
+def wait_for_scope(company: Company, user: str, path: Path, seconds: float = PATIENCE_SECONDS) -> None:
+    wait_for(lambda: holds_scope(company, user, path), f"{user}'s rows are the scope's", seconds)
+
+
+def wait_for_rows(path: Path, sql: str, rows: list[tuple[Any, ...]], seconds: float = PATIENCE_SECONDS) -> None:
+    wait_for(lambda: query(path, sql) == rows, f"{sql} -> {rows}", seconds)

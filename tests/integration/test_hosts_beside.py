@@ -21,6 +21,8 @@ from tests.integration.company import (
     query,
     query_elsewhere,
     wait_for,
+    wait_for_rows,
+    wait_for_scope,
 )
 
 pytestmark = pytest.mark.filterwarnings(STREAM_WARNING)
@@ -73,7 +75,7 @@ def test_a_host_in_a_tight_loop_never_fails_and_its_transactions_stay_whole(
     readers = [Reader(replica.path) for replica in (ann, ben)]
     during = run_host(company)
     for user, replica in (("ann", ann), ("ben", ben)):
-        wait_for(lambda user=user, replica=replica: holds_scope(company, user, replica.path), f"{user} has it all")
+        wait_for_scope(company, user, replica.path)
     for reader in readers:
         reader.end()
     with capsys.disabled():
@@ -131,16 +133,14 @@ def test_two_servers_one_sequencer_and_the_standby_takes_over(company: Company) 
     query_elsewhere(company.path, "INSERT INTO notes VALUES('x', 'v-bo', 'office')")
     query_elsewhere(ann.path, "INSERT INTO notes VALUES('a', 'v-bo', 'Ann')")
     query_elsewhere(ben.path, "INSERT INTO notes VALUES('b', 'v-bo', 'Ben')")
-    for user, replica in (("ann", ann), ("ben", ben)):
-        wait_for(
-            lambda path=replica.path: query(path, "SELECT count(*) FROM notes WHERE visit_id = 'v-bo'") == [(3,)], user
-        )
-        wait_for(lambda replica=replica: replica.status.pending == 0, f"{user}'s work is included")
+    for replica in (ann, ben):
+        wait_for_rows(replica.path, "SELECT count(*) FROM notes WHERE visit_id = 'v-bo'", [(3,)])
+        wait_for_rows(replica.path, "SELECT seq - included FROM syncline_state", [(0,)])
     assert open_terms(company) == 1
 
     query_elsewhere(company.path, "UPDATE assignments SET nurse = 'ben' WHERE patient_id = 'ada'")
-    wait_for(lambda: holds_scope(company, "ben", ben.path), "the standby's device hears of a changed grant", 20)
-    wait_for(lambda: holds_scope(company, "ann", ann.path), "and so does the other")
+    wait_for_scope(company, "ben", ben.path, 20)  # the standby's device
+    wait_for_scope(company, "ann", ann.path)
 
     terms = company.execute("SELECT count(*) FROM syncline_term")
     query_elsewhere(company.path, "UPDATE patients SET name = 'just before' WHERE id = 'ada'")

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -526,7 +527,7 @@ def test_a_compression_bomb_is_refused(ann: Hand, shared: Company) -> None:
 def _memory_bytes(pid: int) -> int:
     """The most it ever had; 0 where the system does not say."""
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        with Path(f"/proc/{pid}/status").open(encoding="ascii") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
     except OSError:
         return 0

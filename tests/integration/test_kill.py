@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.company import Company, Process, holds_scope, query, token, wait_for
+from tests.integration.company import Company, Process, query, token, wait_for_rows, wait_for_scope
 
 KILLS = int(os.environ.get("SYNCLINE_TEST_KILLS", "12"))
 SEED = int(os.environ.get("SYNCLINE_TEST_SEED", "1"))
@@ -155,10 +155,6 @@ def check_file(company: Company, user: str) -> None:
     assert rows <= waiting | arrived
 
 
-def pending(company: Company, user: str) -> int:
-    return int(query(app_file(company, user), "SELECT seq - included FROM syncline_state")[0][0])
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(240 + 20 * KILLS)
 def test_kill_9_loses_nothing_and_doubles_nothing(company: Company) -> None:
@@ -173,12 +169,9 @@ def test_kill_9_loses_nothing_and_doubles_nothing(company: Company) -> None:
             assert unbalanced(company) == [], "P7: an order without its lines"
         workload.rest()
         for user in ("ann", "ben"):
-            wait_for(lambda user=user: pending(company, user) == 0, f"{user}'s outbox drains by itself", QUIET_SECONDS)
+            wait_for_rows(app_file(company, user), "SELECT seq - included FROM syncline_state", [(0,)], QUIET_SECONDS)
         for user in ("ann", "ben"):
-            path = app_file(company, user)
-            wait_for(
-                lambda user=user, path=path: holds_scope(company, user, path), f"{user}'s rows are equal", QUIET_SECONDS
-            )
+            wait_for_scope(company, user, app_file(company, user), QUIET_SECONDS)
     finally:
         workload.close()
     for user in ("ann", "ben"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import functools
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from tests.integration.company import (
     query_elsewhere,
     token,
     wait_for,
+    wait_for_rows,
+    wait_for_scope,
 )
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -78,9 +80,7 @@ def test_a_write_of_the_office_reaches_connected_devices_by_itself(company: Comp
         "INSERT INTO notes VALUES('x', 'v-bo', 'é')",
     )
     for replica in (ann, ben):
-        wait_for(
-            lambda path=replica.path: query(path, "SELECT body FROM notes WHERE id = 'x'"), "the note", SOON_SECONDS
-        )
+        wait_for_rows(replica.path, "SELECT body FROM notes WHERE id = 'x'", [("é",)], SOON_SECONDS)
         assert query(replica.path, "SELECT status FROM visits WHERE id = 'v-bo'") == [("done",)]
     assert holds_scope(company, "ann", ann.path) and holds_scope(company, "ben", ben.path)
 
@@ -125,11 +125,9 @@ def test_two_devices_converge_on_what_a_third_program_writes(company: Company) -
         ben.path, "INSERT INTO notes VALUES('b1', 'v-bo', 'from Ben')", "UPDATE visits SET n = n + 1 WHERE id = 'v-bo'"
     )
     for user, replica in (("ann", ann), ("ben", ben)):
-        wait_for(
-            lambda path=replica.path: query(path, "SELECT count(*) FROM notes WHERE visit_id = 'v-bo'") == [(2,)], user
-        )
-        wait_for(lambda replica=replica: replica.status.pending == 0, f"{user}'s work is with the office")
-        wait_for(lambda user=user, replica=replica: holds_scope(company, user, replica.path), f"{user}'s rows")
+        wait_for_rows(replica.path, "SELECT count(*) FROM notes WHERE visit_id = 'v-bo'", [(2,)])
+        wait_for_rows(replica.path, "SELECT seq - included FROM syncline_state", [(0,)])
+        wait_for_scope(company, user, replica.path)
     assert company.execute("SELECT n FROM visits WHERE id = 'v-bo'") == [(2,)]
     assert company.execute("SELECT added FROM audit") == [(1,), (1,)]
 
@@ -140,7 +138,7 @@ def test_the_app_is_told(company: Company) -> None:
     ann = company.device("ann")
     told: list[tuple[str, Any]] = []
     for event in ("status", "changed", "rejected", "conflict"):
-        ann.on(event, lambda content, event=event: told.append((event, content)))
+        ann.on(event, functools.partial(lambda event, content: told.append((event, content)), event))
     ann.start()
     wait_for(lambda: ann.status.state == "live", "live")
     wait_for(lambda: any(event == "changed" and "patients" in tables for event, tables in list(told)), "the first rows")

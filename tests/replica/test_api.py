@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import threading
 import time
@@ -124,6 +125,9 @@ class Office:
         if self.is_blocked:
             raise StreamBlockedError("a proxy is in between")
         return OfficeStream(self, message)
+
+    def abort(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -353,6 +357,18 @@ def test_a_callback_that_fails_stops_nothing(replica: Replica, caplog: pytest.Lo
     assert "callback" in caplog.text
     with pytest.raises(ValueError, match="no event"):
         replica.on("change", print)
+
+
+def test_a_server_that_says_nothing_holds_nobody_up(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        begun = time.monotonic()
+        with Replica(tmp_path / "nurse.db", url, "token") as replica:
+            for _ in range(2):
+                with pytest.raises(SyncTimeoutError):
+                    replica.sync(timeout=0.3)
+        assert time.monotonic() - begun < 5
+        Replica(tmp_path / "nurse.db", url, "token").stop()
 
 
 def test_status_of_what_is_no_replica(tmp_path: Path) -> None:

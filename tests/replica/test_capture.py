@@ -102,6 +102,15 @@ def test_update_or_replace_takes_another_rows_key(bench: Bench, app: sqlite3.Con
     assert bench.brief()[1][3] == {"patient": ("p-1", "p-2")}
 
 
+def test_the_key_by_its_other_name(bench: Bench, app: sqlite3.Connection) -> None:
+    bench.cut(put("visits", SERVER, (3, "p-3", "planned", 5, "n")))
+    app.execute("UPDATE visits SET rowid = 2 WHERE id = 1")
+    app.execute(
+        "INSERT OR REPLACE INTO visits (_rowid_, patient, status, count, note) VALUES (3, 'x', 'planned', 5, 'n')"
+    )
+    assert [each[:3] for each in bench.brief()] == [(1, "D", 1), (2, "I", 2), (3, "U", 3)]
+
+
 def test_a_row_without_a_key_is_refused(bench: Bench, app: sqlite3.Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="needs a value in its key"):
         app.execute("INSERT INTO lines VALUES ('a', NULL, 'x')")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from syncline.cli.options import ReplicaFile, ServerUrl, Token
 from syncline.cli.output import print_line
 from syncline.cli.token_source import token_source
-from syncline.replica.api import Replica
-from syncline.replica.status import Status
+
+if TYPE_CHECKING:
+    from syncline.replica.api import Replica
+    from syncline.replica.status import Status
 
 REFRESH_SECONDS = 0.25
 
@@ -20,6 +24,8 @@ def run(db: ReplicaFile, server: ServerUrl, token: Token) -> None:
 
     Shows a status line on a terminal, otherwise a line per change; ^C or SIGTERM ends it.
     """
+    from syncline.replica.api import Replica  # only here: it costs every other command its start
+
     replica = Replica(db, server, token=token_source(token))
     told_to_end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,9 +49,14 @@ def status_line(status: Status) -> str:
     parts += [
         f"{status.pending:,} pending",
         f"{status.rejected:,} refused",
-        f"last sync {status.last_synced_at or 'never'}",
+        f"last sync {_local(status.last_synced_at) if status.last_synced_at else 'never'}",
     ]
     return " · ".join(parts)
+
+
+def _local(utc: str) -> str:
+    """`2026-11-22 17:42:05`, in the zone of whoever looks."""
+    return datetime.fromisoformat(utc).replace(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _show_live(replica: Replica, told_to_end: threading.Event) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,9 @@ from syncline.cli.options import Json, ReplicaFile, ServerUrl, Token
 from syncline.cli.output import count, print_error, print_json, print_line
 from syncline.cli.token_source import token_source
 from syncline.errors import SyncTimeoutError
-from syncline.replica.api import Replica, SyncReport
+
+if TYPE_CHECKING:
+    from syncline.replica.api import SyncReport
 
 Timeout = Annotated[float, typer.Option("--timeout", help="Give up after so many seconds.", min=0.1)]
 
@@ -22,6 +24,8 @@ def sync(db: ReplicaFile, server: ServerUrl, token: Token, timeout: Timeout = 60
     That is: nothing is pending, and the newest checkpoint is reached.
     It makes the file if there is none. When the time runs out it exits 1 and still prints its report.
     """
+    from syncline.replica.api import Replica  # only here: it costs every other command its start
+
     get_token = token_source(token)
     replica = Replica(db, server, token=get_token)
     failure: SyncTimeoutError | None = None

@@ -64,9 +64,14 @@ def _before_insert(shape: Shape) -> str:
 
 
 def _before_key_update(shape: Shape) -> str:
-    event = f"BEFORE UPDATE OF {quote_list(shape.key)}"
+    event = f"BEFORE UPDATE{_of_key(shape)}"
     moved = f"NOT ({_same_row_key(shape)})"
     return _trigger(shape, "probe_update", event, [moved, _occupied(shape)], _stash(shape))
+
+
+def _of_key(shape: Shape) -> str:
+    """A key that is the rowid has other names too (`SET rowid = …`), which SQLite does not take for the column's."""
+    return "" if shape.rowid_key else f" OF {quote_list(shape.key)}"
 
 
 def _key_is(shape: Shape, row: str, prefix: str = "") -> str:
@@ -214,7 +219,7 @@ def _after_update(shape: Shape) -> str:
 
 
 def _after_key_update(shape: Shape) -> str:
-    event = f"AFTER UPDATE OF {quote_list(shape.key)}"
+    event = f"AFTER UPDATE{_of_key(shape)}"
     arrival = [*_insert(shape, f"NOT {_was_replaced(shape)}"), *_update_of_replaced(shape)]
     body = [*_delete(shape), *arrival]
     return _trigger(shape, "capture_key", event, [f"NOT ({_same_row_key(shape)})"], body)

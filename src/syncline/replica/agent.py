@@ -9,6 +9,10 @@ from syncline.replica.engine import Engine, Goal
 from syncline.replica.session import Event
 
 
+PATIENCE_SECONDS = 0.2
+"""A request that takes longer is broken off; what it did is found out with the next `hello`."""
+
+
 class Agent:
     """Runs from its making on. `goal`: what its first round is for."""
 
@@ -39,7 +43,10 @@ class Agent:
         has ended, here or there."""
         self.engine.post(Event.STOP)
         if self._thread is not threading.current_thread():
-            self._thread.join(seconds)
+            self._thread.join(min(seconds, PATIENCE_SECONDS))
+            if self._thread.is_alive():
+                self.engine.abort()
+                self._thread.join(seconds)
         with self._ended:
             if not self._is_over:
                 self._then = then

@@ -30,7 +30,7 @@ from syncline.system.lock import FileLock
 
 _log = logger("replica")
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 3.0
 EVENTS = ("status", "changed", "rejected", "conflict", "wiped")
 
 

@@ -102,6 +102,10 @@ class Engine:
     def want(self, goal: Goal) -> None:
         self._items.put(("goal", goal))
 
+    def abort(self) -> None:
+        """Breaks off the request that is under way."""
+        self._transport.abort()
+
     def give_up(self, goal: Goal) -> None:
         self._items.put(("give_up", goal))
 

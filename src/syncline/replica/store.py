@@ -19,7 +19,6 @@ from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare, execute, fetch_all, immediate, open_database
 from syncline.values import RawText, Value
 
-
 CACHE_KIB = 32 * 1024
 """Pages that the applying connection may hold: a first load spills less. It takes only what it needs."""
 

@@ -7,8 +7,10 @@ ServerError (trying again may help), UnreachableError (nobody of ours answered).
 from __future__ import annotations
 
 import json
+import socket
+import weakref
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -67,6 +69,10 @@ class Transport(Protocol):
 
     def live(self, message: dict[str, Any]) -> Stream: ...
 
+    def abort(self) -> None:
+        """From another thread: a request that is under way ends at once, with an error."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -84,6 +90,7 @@ class HttpTransport:
         self._token = token
         self._packing = "plain"
         self._opened = client
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     # ------------------------------------------------------------ calls
     def hello(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +109,12 @@ class HttpTransport:
         reader = frames.FrameReader()
         try:
             with self._client.stream(
-                "POST", self._url + "/v1/download", content=body, headers=self._headers(), timeout=timeout
+                "POST",
+                self._url + "/v1/download",
+                content=body,
+                headers=self._headers(),
+                timeout=timeout,
+                extensions={"trace": self._trace},
             ) as response:
                 _check(response)
                 for chunk in response.iter_raw():
@@ -126,6 +138,20 @@ class HttpTransport:
         if client is not None:
             client.close()
 
+    def abort(self) -> None:
+        for each in list(self._sockets):
+            try:
+                each.shutdown(socket.SHUT_RDWR)  # closing it would not wake the thread that reads from it
+            except OSError:
+                pass
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """httpcore tells of each connection that it makes."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            made = info["return_value"].get_extra_info("socket")
+            if isinstance(made, socket.socket):
+                self._sockets.add(made)
+
     @property
     def _client(self) -> httpx.Client:
         if self._opened is None:
@@ -141,7 +167,10 @@ class HttpTransport:
     def _ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
         try:
             response = self._client.post(
-                self._url + path, content=pack_request(message, self._packing), headers=self._headers()
+                self._url + path,
+                content=pack_request(message, self._packing),
+                headers=self._headers(),
+                extensions={"trace": self._trace},
             )
         except httpx.HTTPError as error:
             raise unreachable(error) from error

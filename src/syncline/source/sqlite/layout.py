@@ -9,7 +9,6 @@ from syncline.model.scopes import Plan, SyncedTable
 from syncline.source.sqlite.capture import Capture, captures
 from syncline.source.sqlite.paths import PathBuilder, PathSql, affected_table
 
-
 GRANT_PREFIX = "grant:"
 """Of the names in syncline_meta that tell at which checkpoint a table that grants read was last touched."""
 

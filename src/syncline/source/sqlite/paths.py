@@ -235,7 +235,7 @@ def snapshot_sql(plan: Plan, table: SyncedTable, scope_names: frozenset[str]) ->
 
 
 def _leads_there_twice(plan: Plan, path: Path) -> bool:
-    """Whether one path may bring a row to a bucket twice: 60 visits that point at one facility would name it 60 times."""
+    """Whether one path may bring a row to a bucket twice: 60 visits at one facility would name it 60 times."""
     return any(not set(plan.tables[step.table].key) <= set(step.references) for step in path.steps)
 
 

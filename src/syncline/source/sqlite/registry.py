@@ -11,7 +11,6 @@ from syncline.clock import Clock
 from syncline.errors import AuthError
 from syncline.source.port import RecordFilter, Registration
 from syncline.source.sqlite.writing import write_transaction
-
 from syncline.values import key_of_text
 
 

@@ -1,7 +1,7 @@
 """Taking SQLite's one write lock beside programs that let go of it for an instant only.
 
-SQLite's own waiting looks every 100 ms. A host that writes in a tight loop leaves the lock free for some 30 µs between two
-transactions, and is never met: measured, one write of ours in 3 seconds, against 100 with what is below.
+SQLite's own waiting looks every 100 ms. A host that writes in a tight loop leaves the lock free for some 30 µs between
+two transactions, and is never met: measured, one write of ours in 3 seconds, against 100 with what is below.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 BUSY_SECONDS = 30.0
 DENSE_SECONDS = 2.0
 DENSE_LOOK_SECONDS = 0.0001
-"""A tenth of a core while we wait; after DENSE_SECONDS it is a long transaction that holds the lock, not a busy loop."""
+"""A tenth of a core while we wait. After DENSE_SECONDS a long transaction holds the lock, and no busy loop."""
 LOOK_SECONDS = 0.002
 
 
