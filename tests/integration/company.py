@@ -79,9 +79,6 @@ patients = {{ hide = ["ssn"] }}
 n = "add"
 """
 
-STREAM_WARNING = r"ignore:connect\(\) must be used:DeprecationWarning"
-"""websockets 17.1 wants `connect` used as a context manager; the replica does not do so yet (replica/live.py)."""
-
 SOURCES = Path(syncline.__file__).parents[1]
 TESTS = Path(__file__).parents[2]
 
@@ -93,7 +90,7 @@ def environment() -> dict[str, str]:
     return {
         **kept,
         "PYTHONPATH": paths,
-        "PYTHONWARNINGS": "error,ignore:connect() must be used",
+        "PYTHONWARNINGS": "error",
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from tests.integration.company import (
-    STREAM_WARNING,
     Company,
     environment,
     holds_scope,
@@ -24,8 +23,6 @@ from tests.integration.company import (
     wait_for_rows,
     wait_for_scope,
 )
-
-pytestmark = pytest.mark.filterwarnings(STREAM_WARNING)
 
 HOST_SECONDS = 4.0
 

@@ -19,13 +19,11 @@ import httpx
 import jwt
 import pytest
 import zstandard
-from tests.integration.company import SECRET, STREAM_WARNING, Company, holds_scope, token, wait_for
+from tests.integration.company import SECRET, Company, holds_scope, token, wait_for
 
 from syncline import limits
 from syncline.protocol import frames
 from syncline.protocol.cursor import digest_of
-
-pytestmark = pytest.mark.filterwarnings(STREAM_WARNING)
 
 HELLO: dict[str, Any] = {
     "protocol": 1,

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from tests.integration.company import (
     PATIENCE_SECONDS,
-    STREAM_WARNING,
     Company,
     Server,
     bytes_of,
@@ -33,8 +32,6 @@ from syncline import limits
 from syncline.protocol import frames
 from syncline.protocol.cursor import digest_of
 from syncline.replica.transport import HttpTransport
-
-pytestmark = pytest.mark.filterwarnings(STREAM_WARNING)
 
 SOON_SECONDS = 5.0
 """A change is promised within one; a slow machine that runs many tests is given more."""

@@ -361,3 +361,41 @@ def test_text_that_is_not_utf8_passes_as_it_is(office: Office) -> None:
     ann.execute("UPDATE notes SET body = CAST(x'C328' AS TEXT) WHERE id = 'n-ada'")
     ann.sync()
     assert office.execute("SELECT hex(body) FROM notes WHERE id = 'n-ada'") == [("C328",)]
+
+
+def test_a_changed_key_renames_the_row_and_loses_nothing(office: Office) -> None:
+    """P3, P12: hidden columns, the children and what the office changed meanwhile stay."""
+    office.execute(
+        "CREATE TABLE follow_ups(id TEXT PRIMARY KEY, patient_id TEXT REFERENCES patients(id) ON DELETE CASCADE ON UPDATE CASCADE)"
+    )
+    office.execute("INSERT INTO patients VALUES('dora', 'Dora', 'SSN-D', 'f1', '4')")
+    office.execute("INSERT INTO follow_ups VALUES('u1', 'dora')")
+    office.execute("INSERT INTO assignments VALUES('ann', 'dora'), ('ann', 'dora-2')")
+    ann = synced(office)
+    office.execute("UPDATE patients SET name = 'Dora D.' WHERE id = 'dora'")
+    ann.execute("UPDATE patients SET id = 'dora-2', phone = '5' WHERE id = 'dora'")
+    ann.sync()
+    assert office.execute("SELECT * FROM patients WHERE id LIKE 'dora%'") == [("dora-2", "Dora D.", "SSN-D", "f1", "5")]
+    assert office.execute("SELECT patient_id FROM follow_ups") == [("dora-2",)]
+    assert ann.execute("SELECT * FROM patients WHERE id LIKE 'dora%'") == [("dora-2", "Dora D.", "f1", "5")]
+    assert not ann.rejections()
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("UPDATE tickets SET id = 2 WHERE id = 1", "generated_key"),
+        ("UPDATE notes SET id = 'n-cy' WHERE id = 'n-ada'", "key_exists"),
+        ("UPDATE visits SET id = 'v-x', status = 'nonsense' WHERE id = 'v-bo'", "check"),
+    ],
+)
+def test_a_refused_change_of_a_key_leaves_the_row_under_its_old_one(office: Office, statement: str, code: str) -> None:
+    """P3: delete and insert are one."""
+    ann = synced(office)
+    before = [ann.execute(f"SELECT * FROM {table}") for table in ("tickets", "notes", "visits")]
+    ann.execute(statement)
+    ann.sync()
+    assert code in codes(ann)
+    assert [ann.execute(f"SELECT * FROM {table}") for table in ("tickets", "notes", "visits")] == before
+    assert office.execute("SELECT count(*) FROM tickets") == [(1,)]
+    assert office.execute("SELECT count(*) FROM notes") == [(2,)]

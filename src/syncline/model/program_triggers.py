@@ -105,14 +105,22 @@ def _record(
     stands_on_insert: bool,
     source: str = "",
     condition: str = "",
+    half: int = 0,
 ) -> str:
-    """INSERT INTO the outbox. `row` is the prefix of the key; `values` maps a shadow column to its expression."""
+    """INSERT INTO the outbox. `row` is the prefix of the key; `values` maps a shadow column to its expression.
+
+    `half`: 1 or 2 where a changed key is written as two mutations. They are one group, or a server that refuses the new
+    key would have deleted the old row; and the insert names the delete that it stands for.
+    """
     own_insert = f"SELECT max(seq) FROM {shape.ours('outbox')} WHERE op = 'I' AND {_key_is(shape, row)}"
     stands_on = f"coalesce(({own_insert}), 0)" if stands_on_insert else "0"
+    if half == 2 and operation == "I":
+        stands_on = "s.seq - 1"
+    group = f"CASE WHEN s.grp = 0 THEN s.seq - {half - 1} ELSE s.grp END" if half else "s.grp"
     columns = ["seq", "op", "wall", "seen", "base", "included_then", "grp", "ins"]
     columns += [*shape.mask_names, *shape.key_names, *values]
     number = "s.seq" if row == "OLD." else _checked(shape, "s.seq")
-    expressions = [number, f"'{operation}'", NOW_US_SQL, "s.seen", "s.base", "s.included", "s.grp", stands_on]
+    expressions = [number, f"'{operation}'", NOW_US_SQL, "s.seen", "s.base", "s.included", group, stands_on]
     expressions += [*masks, *(row + quote(column) for column in shape.key), *values.values()]
     where = f" WHERE {condition}" if condition else ""
     return (
@@ -121,23 +129,25 @@ def _record(
     )
 
 
-def _insert(shape: Shape, condition: str = "") -> list[str]:
+def _insert(shape: Shape, condition: str = "", half: int = 0) -> list[str]:
     def term(index: int, column: str) -> str | None:
         if column in shape.generated:
             return None
         return f"NEW.{quote(column)} IS NOT NULL" if column in shape.partial else "1"
 
     values = {name: f"NEW.{quote(column)}" for name, column in zip(shape.shadow("n"), shape.values, strict=True)}
-    record = _record(shape, "I", "NEW.", shape.masks(term), values, stands_on_insert=False, condition=condition)
+    record = _record(
+        shape, "I", "NEW.", shape.masks(term), values, stands_on_insert=False, condition=condition, half=half
+    )
     return [_number(condition), record]
 
 
-def _delete(shape: Shape) -> list[str]:
+def _delete(shape: Shape, half: int = 0) -> list[str]:
     def term(index: int, column: str) -> str | None:
         return None if column in shape.generated else "1"
 
     values = {name: f"OLD.{quote(column)}" for name, column in zip(shape.shadow("o"), shape.values, strict=True)}
-    return [_number(), _record(shape, "D", "OLD.", shape.masks(term), values, stands_on_insert=True)]
+    return [_number(), _record(shape, "D", "OLD.", shape.masks(term), values, stands_on_insert=True, half=half)]
 
 
 def _changes(shape: Shape, old: dict[str, str]) -> tuple[tuple[str, ...], dict[str, str], str]:
@@ -156,7 +166,7 @@ def _changes(shape: Shape, old: dict[str, str]) -> tuple[tuple[str, ...], dict[s
     return masks, values, joined("OR", list(differs.values())) or "0"
 
 
-def _update_of_replaced(shape: Shape) -> list[str]:
+def _update_of_replaced(shape: Shape, half: int = 0) -> list[str]:
     """The row that had NEW's key before became NEW: an update of the columns that differ."""
     old = {column: f"r.{name}" for name, column in zip(shape.shadow("o"), shape.values, strict=True)}
     masks, values, changed = _changes(shape, old)
@@ -172,6 +182,7 @@ def _update_of_replaced(shape: Shape) -> list[str]:
         stands_on_insert=True,
         source=f" JOIN {replaced} AS r ON {mine}",
         condition=changed,
+        half=half,
     )
     return [*_keep_generated(shape, mine), _number(somewhere), record]
 
@@ -220,8 +231,8 @@ def _after_update(shape: Shape) -> str:
 
 def _after_key_update(shape: Shape) -> str:
     event = f"AFTER UPDATE{_of_key(shape)}"
-    arrival = [*_insert(shape, f"NOT {_was_replaced(shape)}"), *_update_of_replaced(shape)]
-    body = [*_delete(shape), *arrival]
+    arrival = [*_insert(shape, f"NOT {_was_replaced(shape)}", half=2), *_update_of_replaced(shape, half=2)]
+    body = [*_delete(shape, half=1), *arrival]
     return _trigger(shape, "capture_key", event, [f"NOT ({_same_row_key(shape)})"], body)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from syncline.replica.engine import Engine, Goal
 from syncline.replica.session import Event
 
-
 PATIENCE_SECONDS = 0.2
 """A request that takes longer is broken off; what it did is found out with the next `hello`."""
 

@@ -142,15 +142,17 @@ def ignore(session: Session, facts: Facts) -> Step:
 
 
 def greet(session: Session, facts: Facts) -> Step:
-    """Begin anew with `hello`."""
+    """Begin anew with `hello`. WebSockets get another chance: what blocked them may have been a server going down."""
     closing = (Effect(Do.CLOSE),) if session.stream else ()
-    fresh = replace(session, state=State.GREETING, stream=False, caught_up=False)
+    fresh = replace(
+        session, state=State.GREETING, stream=False, caught_up=False, poll=False, stream_failures=0, rests=0
+    )
     return fresh, (*closing, Effect(Do.HELLO))
 
 
 def greet_fresh(session: Session, facts: Facts) -> Step:
-    """Begin anew, with what was learned of the network forgotten."""
-    return greet(replace(session, attempts=0, poll=False, stream_failures=0), facts)
+    """Begin anew, with the failures so far forgotten."""
+    return greet(replace(session, attempts=0), facts)
 
 
 def stop(session: Session, facts: Facts) -> Step:

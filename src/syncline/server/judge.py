@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from syncline.errors import Reject
@@ -38,6 +39,23 @@ class Judge:
     def forget_grants(self) -> None:
         """What they read may have changed, or been rolled back."""
         self._granted = None
+
+    async def judge_next(self, stamped: Sequence[tuple[Mutation, Stamp]]) -> list[Verdict]:
+        """Judges the first mutation, or the first two where they are the halves of a changed key."""
+        (first, stamp), second = stamped[0], stamped[1][0] if len(stamped) > 1 else None
+        if (
+            second is not None
+            and (first.operation, second.operation) == ("D", "I")
+            and second.insert == first.number
+            and second.table == first.table
+            and not await self._tx.known_ids([first.id, second.id])
+        ):
+            table = self._table(first)
+            self._table(second)
+            row = await self._tx.read_row(table.name, first.key)
+            if await self._may_see(table, row) and not (row.born and row.born > stamp):
+                return [Verdict("applied"), await self._rename(table, first, second, stamped[1][1], row)]
+        return [await self.judge(first, stamp)]
 
     async def judge(self, mutation: Mutation, stamp: Stamp) -> Verdict:
         """Reject or SourceRefusedError where it is refused; the caller rolls back."""
@@ -121,32 +139,65 @@ class Judge:
             self.forget_grants()
         if mutation.operation == "D" or not changed:
             return changed
+        await self._check_scope_after(table, mutation, before)
+        return changed
+
+    async def _check_scope_after(self, table: SyncedTable, mutation: Mutation, before: frozenset[str]) -> None:
+        """`before`: the buckets that held the row; none for a new one."""
         after = await self._tx.buckets_of(table.name, mutation.key)
         if not after & await self._write_scope(table):
             leaving = any(self._plan.scopes[bucket_scope(bucket)].own_edit_may_leave for bucket in before)
-            if mutation.operation == "I" or not leaving:
+            if not leaving:
                 raise Reject("scope", "The row would not be, or would no longer be, among those you may change.")
-        return changed
 
     # ------------------------------------------------------------ the three operations
     async def _insert(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
-        if table.keys != "natural" and table.table.generated_key:
-            raise Reject(
-                "generated_key",
-                f'The office\'s database makes up the keys of "{table.name}"; rows cannot be added offline yet.',
-            )
+        self._refuse_generated_key(table)
         if row.values is not None:
             if table.keys == "natural" and await self._may_see(table, row):
                 return await self._update(table, mutation, stamp, row)
             raise Reject("key_exists", "This key is taken.")
         if row.died and row.died > stamp:
             return await self._gone(table, mutation, row)
-        values = {
+        values: dict[str, Value] = {
             column: new
             for column, (new, _) in mutation.changes.items()
             if column not in table.generated and column not in table.key and table.policy(column) != "server"
         }
         return await self._finish(table, mutation, await self._write(table, mutation, values, stamp, frozenset()))
+
+    @staticmethod
+    def _refuse_generated_key(table: SyncedTable) -> None:
+        if table.keys != "natural" and table.table.generated_key:
+            raise Reject(
+                "generated_key",
+                f'The office\'s database makes up the keys of "{table.name}"; rows cannot be added offline yet.',
+            )
+
+    async def _rename(
+        self, table: SyncedTable, left: Mutation, arrived: Mutation, stamp: Stamp, row: RowRead
+    ) -> Verdict:
+        """A changed key, done as one update: hidden columns, what hangs on the row, and what others changed stay."""
+        await self._refuse_dependent(table, arrived)
+        self._refuse_generated_key(table)
+        if (await self._tx.read_row(table.name, arrived.key)).values is not None:
+            raise Reject("key_exists", "This key is taken.")
+        changes = {
+            column: (new, left.changes[column][1])
+            for column, (new, _) in arrived.changes.items()
+            if column in left.changes and not same(new, left.changes[column][1])
+        }
+        sets, raised, conflicts = self._merge(table, changes, stamp, row)
+        renamed: dict[str, Value] = {**dict(zip(table.key, arrived.key, strict=True)), **sets}
+        changed = await self._tx.write_row(table.name, left.key, "U", renamed, stamp)
+        if table.name in self._grant_tables:
+            self.forget_grants()
+        if changed:
+            await self._check_scope_after(table, arrived, row.buckets)
+        if raised:
+            await self._tx.touch(table.name, arrived.key, raised, stamp)
+        await self._tx.touch(table.name, left.key)
+        return await self._finish(table, arrived, changed, tuple(conflicts))
 
     async def _delete(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
         if not await self._may_see(table, row) or row.values is None:
@@ -171,10 +222,24 @@ class Judge:
     async def _update(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
         if not await self._may_see(table, row) or row.values is None:
             return await self._gone(table, mutation, row)
+        sets, raised, conflicts = self._merge(table, mutation.changes, stamp, row)
+        written = await self._write(table, mutation, sets, stamp, row.buckets) if sets else True
+        if raised:
+            await self._tx.touch(table.name, mutation.key, raised, stamp)
+        exact = all(conflict.kind != "lost" for conflict in conflicts)
+        if not exact and not sets:
+            await self._tx.touch(table.name, mutation.key)
+        return await self._finish(table, mutation, written, tuple(conflicts))
+
+    def _merge(
+        self, table: SyncedTable, changes: Mapping[str, tuple[Value, Value]], stamp: Stamp, row: RowRead
+    ) -> tuple[dict[str, Value], list[str], list[ConflictRecord]]:
+        """(columns to write, columns whose stamp alone rises, conflicts) of an update of a living row."""
+        assert row.values is not None
         sets: dict[str, Value] = {}
         raised: list[str] = []
         conflicts: list[ConflictRecord] = []
-        for column, (new, was) in mutation.changes.items():
+        for column, (new, was) in changes.items():
             if column in table.key or column in table.generated:
                 continue
             server = row.values[column]
@@ -188,13 +253,7 @@ class Judge:
             if merged.loser:
                 kind = "won" if merged.loser == "server" else "lost"
                 conflicts.append(ConflictRecord(column, kind, entry.name, was, server, new))
-        written = await self._write(table, mutation, sets, stamp, row.buckets) if sets else True
-        if raised:
-            await self._tx.touch(table.name, mutation.key, raised, stamp)
-        exact = all(conflict.kind != "lost" for conflict in conflicts)
-        if not exact and not sets:
-            await self._tx.touch(table.name, mutation.key)
-        return await self._finish(table, mutation, written, tuple(conflicts))
+        return sets, raised, conflicts
 
     async def _finish(
         self, table: SyncedTable, mutation: Mutation, written: bool, conflicts: tuple[ConflictRecord, ...] = ()

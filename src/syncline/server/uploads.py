@@ -180,8 +180,8 @@ class _Run:
         await tx.savepoint()
         verdicts: list[Verdict] = []
         try:
-            for mutation, stamp in stamped:
-                verdicts.append(await judge.judge(mutation, stamp))
+            while len(verdicts) < len(stamped):
+                verdicts += await judge.judge_next(stamped[len(verdicts) :])
         except (Reject, SourceRefusedError) as refusal:
             await tx.rollback_to_savepoint()
             judge.forget_grants()
