@@ -2,7 +2,6 @@
 
     SynclineError
     ├── ConfigError          syncline.toml or the command is wrong: nothing was tried
-    │   └── ConfigProblemsError  several mistakes in one file
     ├── SourceError          the company's database
     │   ├── SourceBusyError      somebody else holds it; trying again helps
     │   ├── NotProvisionedError  capture is not installed

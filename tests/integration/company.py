@@ -144,8 +144,9 @@ class Process:
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline().strip()
         if not self.first_line.startswith(ready):
-            self.kill()
-            raise AssertionError(f"{' '.join(command)} did not start:\n{log.read_text(encoding='utf-8')}")
+            status = self._end(signal.SIGKILL)
+            told = log.read_text(encoding="utf-8")
+            raise AssertionError(f"{' '.join(command)} did not start (status {status}):\n{told}")
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

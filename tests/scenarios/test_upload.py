@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from syncline.errors import AuthError
+from syncline.errors import AuthError, ReplicaError
 from syncline.protocol import frames
+from syncline.replica.file import ReplicaFile
 from syncline.source.sqlite.threads import drive
 from syncline.testing.bench import Office, Phone
 
@@ -399,3 +400,50 @@ def test_a_refused_change_of_a_key_leaves_the_row_under_its_old_one(office: Offi
     assert [ann.execute(f"SELECT * FROM {table}") for table in ("tickets", "notes", "visits")] == before
     assert office.execute("SELECT count(*) FROM tickets") == [(1,)]
     assert office.execute("SELECT count(*) FROM notes") == [(2,)]
+
+
+def test_a_rule_of_the_companys_that_fails_on_a_value_holds_nothing_up(office: Office) -> None:
+    """P2, P18."""
+    office.execute(
+        "CREATE TRIGGER json_rule BEFORE UPDATE ON notes BEGIN SELECT json_extract(new.body, '$.x') WHERE new.body LIKE 'json%'; END"
+    )
+    ann = synced(office)
+    ann.execute("UPDATE notes SET body = 'json, but not really' WHERE id = 'n-ada'")
+    ann.execute("UPDATE visits SET summary = 'after it' WHERE id = 'v-ada'")
+    ann.sync()
+    assert codes(ann) == ["refused"]
+    assert office.execute("SELECT summary FROM visits WHERE id = 'v-ada'") == [("after it",)]
+
+
+def test_keys_that_are_not_utf8_can_be_written_from_a_phone(office: Office) -> None:
+    """P16."""
+    office.execute("INSERT INTO notes VALUES(CAST(x'6EFF' AS TEXT), 'v-ada', 'odd key')")
+    ann = synced(office)
+    ann.execute("UPDATE notes SET body = 'changed' WHERE body = 'odd key'")
+    ann.sync()
+    assert office.execute("SELECT body FROM notes WHERE hex(id) = '6EFF'") == [("changed",)]
+    assert not ann.rejections() and not ann.conflicts()
+
+
+def test_a_phone_from_before_the_source_was_provisioned_anew_does_not_send_again(office: Office) -> None:
+    """P5: what it had sent is in the rows."""
+    ann = synced(office)
+    ann.execute("UPDATE visits SET kilometres = kilometres + 5 WHERE id = 'v-ada'")
+    ann.sync()
+    plan = office.service.plan
+    drive(office.source.end_term(office.term))
+    assert drive(office.source.deprovision())
+    drive(office.source.provision(plan))
+    drive(office.source.attach(plan))
+    office.term = "again"
+    assert drive(office.source.begin_term("again"))
+    ann.execute("UPDATE visits SET kilometres = kilometres + 1 WHERE id = 'v-ada'")
+    ann.sync()
+    assert office.execute("SELECT kilometres FROM visits WHERE id = 'v-ada'") == [(6.0,)]
+    assert ann.execute("SELECT kilometres FROM visits WHERE id = 'v-ada'") == [(6.0,)]
+
+
+def test_the_companys_database_is_no_replica(office: Office) -> None:
+    """P15."""
+    with pytest.raises(ReplicaError, match="serves from"):
+        ReplicaFile(office.path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from syncline.errors import ConfigError
 from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, TableConfig
 from syncline.source.port import Checkpoint
 from syncline.source.sqlite.source import SqliteSource
@@ -18,11 +19,11 @@ from syncline.testing.plans import plan_for
 
 TABLES = """
 CREATE TABLE patients(id TEXT PRIMARY KEY, name TEXT);
-CREATE TABLE "visit ""x"" 🩺"("select" TEXT COLLATE NOCASE PRIMARY KEY, patient_id TEXT, room TEXT UNIQUE, "START" ANY, note TEXT COLLATE NOCASE)
+CREATE TABLE "visit ""x"" 🩺"("select" TEXT PRIMARY KEY, patient_id TEXT, room TEXT COLLATE NOCASE UNIQUE, k_1 TEXT, "START" ANY, note TEXT COLLATE NOCASE)
   WITHOUT ROWID;
 CREATE INDEX i ON "visit ""x"" 🩺"(patient_id);
 INSERT INTO patients VALUES('p1', 'Ada'), ('p2', 'Bo');
-INSERT INTO "visit ""x"" 🩺" VALUES('v1', 'p1', 'r1', 1, 'a'), ('v2', 'p2', 'r2', 2, 'b');
+INSERT INTO "visit ""x"" 🩺" VALUES('v1', 'p1', 'r1', 'k', 1, 'a'), ('v2', 'p2', 'r2', 'k', 2, 'b');
 """
 VISITS = 'visit "x" 🩺'
 QUOTED = '"visit ""x"" 🩺"'
@@ -72,9 +73,9 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 def test_insert_or_replace_tells_of_the_row_that_it_removed_unseen(lab: Lab) -> None:
-    lab.host.execute(f"INSERT OR REPLACE INTO {QUOTED} VALUES('v3', 'p1', 'r2', 3, 'c')")
+    lab.host.execute(f"INSERT OR REPLACE INTO {QUOTED} VALUES('v3', 'p1', 'R2', 'k', 3, 'c')")
     lab.checkpoint()
-    assert lab.news("p1")[0] == {'["v3"]': '["v3","p1","r2",3,"c"]'}
+    assert lab.news("p1")[0] == {'["v3"]': '["v3","p1","R2","k",3,"c"]'}
     assert lab.news("p2")[1] == {'["v2"]'}
 
 
@@ -87,7 +88,7 @@ def test_update_or_replace_tells_of_the_row_that_it_removed_unseen(lab: Lab) -> 
 
 def test_an_upsert_is_an_update(lab: Lab) -> None:
     lab.host.execute(
-        f"INSERT INTO {QUOTED} VALUES('v1', 'p1', 'r1', 1, 'x') ON CONFLICT DO UPDATE SET patient_id = 'p2'"
+        f"INSERT INTO {QUOTED} VALUES('v1', 'p1', 'r1', 'k', 1, 'x') ON CONFLICT DO UPDATE SET patient_id = 'p2'"
     )
     lab.checkpoint()
     assert lab.news("p1")[1] == {'["v1"]'}
@@ -98,7 +99,7 @@ def test_a_change_of_case_is_a_change_where_the_collation_sees_none(lab: Lab) ->
     """P16."""
     lab.host.execute(f"UPDATE {QUOTED} SET note = 'A' WHERE \"select\" = 'v1'")
     lab.checkpoint()
-    assert lab.news("p1")[0] == {'["v1"]': '["v1","p1","r1",1,"A"]'}
+    assert lab.news("p1")[0] == {'["v1"]': '["v1","p1","r1","k",1,"A"]'}
 
 
 def test_a_statement_that_changes_nothing_is_no_news(lab: Lab) -> None:
@@ -148,3 +149,58 @@ def test_no_statement_of_a_checkpoint_scans_a_table_of_the_companys(lab: Lab) ->
                 if re.match(r"SCAN (t$|t |patients|visit)", row[3]):
                     scans.append((row[3], statement[:200]))
     assert len(statements) > 20 and not scans
+
+
+def test_a_filter_on_a_column_that_ignores_case_takes_rows_away(lab: Lab) -> None:
+    """P8: old values are compared as the table compares them."""
+    lab.host.execute(f"UPDATE {QUOTED} SET room = 'SECRET' WHERE \"select\" = 'v1'")
+    lab.checkpoint()
+    assert lab.news("p1")[1] == {'["v1"]'}
+    lab.host.execute(f"UPDATE {QUOTED} SET room = 'open' WHERE \"select\" = 'v1'")
+    lab.checkpoint()
+    assert set(lab.news("p1")[0]) == {'["v1"]'}
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ("id TEXT COLLATE NOCASE PRIMARY KEY", "collation NOCASE"),
+        ("id TEXT", "no primary key"),
+        ("a TEXT, id TEXT AS (a) STORED NOT NULL UNIQUE", "computed"),
+    ],
+)
+def test_a_key_that_devices_could_not_use_is_refused(tmp_path: Path, column: str, reason: str) -> None:
+    host = sqlite3.connect(tmp_path / "clinic.db")
+    host.execute(f"CREATE TABLE t({column})")
+    host.close()
+    source = SqliteSource(tmp_path / "clinic.db", inline=True)
+    table = drive(source.introspect()).table("t")
+    assert reason in table.refusal and table.remedy
+    drive(source.close())
+
+
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [
+        ("json_extract(note, '$.x') = 1", "filter_function"),
+        ("room = (SELECT max(room) FROM patients)", "filter_query"),
+        ("room = nothing_like_it", "bad_query"),
+    ],
+)
+def test_a_filter_that_could_fail_or_looks_elsewhere_is_refused(lab: Lab, where: str, code: str) -> None:
+    """P18: one row that a filter cannot judge would stop the checkpoints of all."""
+    with pytest.raises(ConfigError) as refused:
+        drive(lab.source.reads_of_filter(VISITS, where))
+    assert refused.value.error_code == code
+
+
+def test_a_trigger_that_somebody_dropped_makes_every_device_download_anew(lab: Lab) -> None:
+    """P1: provisioning puts it back; what was written meanwhile is not missed."""
+    lab.host.execute(f'DROP TRIGGER "syncline_update_{VISITS.replace(chr(34), chr(34) * 2)}"')
+    lab.host.execute(f"UPDATE {QUOTED} SET note = 'unseen'")
+    drive(lab.source.end_term("t"))
+    drive(lab.source.provision(lab.plan))
+    drive(lab.source.attach(lab.plan))
+    assert drive(lab.source.begin_term("t2"))
+    cut = drive(lab.source.read_cut("d", {"sub": "p1"}, frozenset(), ("t", 0), 0, None))
+    assert not cut.valid

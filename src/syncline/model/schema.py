@@ -11,13 +11,15 @@ from syncline.model.identifiers import nearest
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`type` as declared; `default` is SQL text; a `generated` column is computed by the database."""
+    """`type` as declared; `default` is SQL text; a `generated` column is computed by the database; `collation` is empty
+    where text compares byte by byte."""
 
     name: str
     type: str
     not_null: bool = False
     default: str | None = None
     generated: bool = False
+    collation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

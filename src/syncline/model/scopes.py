@@ -220,6 +220,7 @@ def resolve(
         if scope in scopes
     }
     _check_bucket_keys(scopes, tables)
+    _check_collations(schema, scopes, paths)
     return Plan(schema, scopes, tables, reads, tuple(_warnings(schema, tables)))
 
 
@@ -394,6 +395,23 @@ def _step(table: Table, link: LinkConfig, schema: Schema, where: str) -> Step:
 def _as_on(step: Step) -> str:
     pairs = ", ".join(f'{own} = "{theirs}"' for own, theirs in zip(step.columns, step.references, strict=True))
     return f"on = {{ {pairs} }}"
+
+
+def _check_collations(schema: Schema, scopes: dict[str, Scope], paths: dict[str, list[Path]]) -> None:
+    """What joins and names buckets has to compare byte by byte: else 'Ada' and 'ada' are one row here and two there."""
+    used = [(scope.name, scope.root or "", column) for scope in scopes.values() for column in scope.key]
+    for path in (path for table_paths in paths.values() for path in table_paths):
+        for left, step in zip(path.aliases, path.steps, strict=False):
+            used += [(path.scope, left, column) for column in step.columns]
+            used += [(path.scope, step.table, column) for column in step.references]
+    for scope_name, table, name in used:
+        column = schema.table(table).column(name)
+        if column.collation:
+            raise ConfigError(
+                f'[scope.{scope_name}] joins on "{table}"."{name}", whose collation is {column.collation}.',
+                hint="Join on a column that compares byte by byte.",
+                code="collation",
+            )
 
 
 def _captured_columns(

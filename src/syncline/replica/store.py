@@ -94,6 +94,12 @@ class Store:
 
     def _set_up(self) -> None:
         db = self.connection
+        if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'syncline_checkpoint'").fetchone():
+            raise ReplicaError(
+                f'"{self.path}" is a database that Syncline serves from, not a device\'s file.',
+                hint="Name another file; a new one is made.",
+                code="not_a_replica",
+            )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA secure_delete = ON")

@@ -68,7 +68,7 @@ class Sequencer:
         if head is None:
             return False
         self.term = term
-        _log.info("term %s begins at checkpoint %d", term, head.checkpoint)
+        _log.debug("term %s begins at checkpoint %d", term, head.checkpoint)
         if head.checkpoint > self._seen:  # what the one before took last, and this process has not told its devices
             self._publish(await self._source.changed_since(self._seen))
         return True

@@ -52,6 +52,7 @@ def text_or_raw(data: bytes) -> str | RawText:
 
 def fetch_all(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """All rows. Text that is not UTF-8 comes as RawText: the slow way is taken only where the fast one fails."""
+    sql = with_raw_text(sql, parameters)
     try:
         return connection.execute(sql, parameters).fetchall()
     except sqlite3.OperationalError as error:
@@ -67,12 +68,17 @@ def fetch_all(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any
 _TOKENS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?(\d+)""")
 
 
-def execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
-    """Like `connection.execute`, for SQL with numbered parameters (`?1`) of which some may be RawText."""
+def with_raw_text(sql: str, parameters: Sequence[Any]) -> str:
+    """SQL with numbered parameters (`?1`) in which those that are RawText are bound as text, not as BLOBs."""
+    if RawText not in map(type, parameters):
+        return sql
     raw = {str(number) for number, value in enumerate(parameters, 1) if type(value) is RawText}
-    if raw:
-        sql = _TOKENS.sub(lambda found: f"CAST({found[0]} AS TEXT)" if found[1] in raw else found[0], sql)
-    return connection.execute(sql, parameters)
+    return _TOKENS.sub(lambda found: f"CAST({found[0]} AS TEXT)" if found[1] in raw else found[0], sql)
+
+
+def execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+    """Like `connection.execute`, for SQL with numbered parameters of which some may be RawText."""
+    return connection.execute(with_raw_text(sql, parameters), parameters)
 
 
 @contextmanager

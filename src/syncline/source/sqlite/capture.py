@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncline.model.identifiers import literal, quote, quote_list
-from syncline.model.schema import Table
+from syncline.model.schema import Column, Table
 from syncline.model.scopes import Plan
 from syncline.source.sqlite.affinity import affinity
 from syncline.system.database import NOW_US_SQL
@@ -77,12 +77,10 @@ def captures(plan: Plan) -> dict[str, Capture]:
 
 
 def changelog_sql(capture: Capture) -> str:
-    types = {column.name: column.type for column in capture.table.columns}
+    types = {column.name: _type(column) for column in capture.table.columns}
     columns = ["id INTEGER PRIMARY KEY", "op TEXT NOT NULL"]
-    columns += [f"{name} {_type(types[column])}" for name, column in zip(capture.key_columns, capture.key, strict=True)]
-    columns += [
-        f"{name} {_type(types[column])}" for name, column in zip(capture.old_columns, capture.captured, strict=True)
-    ]
+    columns += [f"{name} {types[column]}" for name, column in zip(capture.key_columns, capture.key, strict=True)]
+    columns += [f"{name} {types[column]}" for name, column in zip(capture.old_columns, capture.captured, strict=True)]
     columns += [f"{name} INTEGER" for name in capture.mask_columns]
     columns += ["stamp INTEGER", "writer INTEGER"]
     return f"CREATE TABLE {capture.changelog}({', '.join(column.strip() for column in columns)})"
@@ -94,9 +92,10 @@ def changelog_index_sql(capture: Capture) -> str:
     return f"CREATE INDEX {name} ON {capture.changelog}({', '.join(capture.key_columns)})"
 
 
-def _type(declared: str) -> str:
-    """A declared type as it may stand in a column definition: any text is legal once quoted."""
-    return quote(declared) if declared else ""
+def _type(column: Column) -> str:
+    """Type and collation as they may stand in a column definition: any text is legal once quoted."""
+    collation = f" COLLATE {quote(column.collation)}" if column.collation else ""
+    return (quote(column.type) if column.type else "") + collation
 
 
 def trigger_sql(capture: Capture) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import Any
 
@@ -44,8 +45,16 @@ def _table(connection: sqlite3.Connection, name: str, without_rowid: bool, stric
     rows = connection.execute(
         'SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?) WHERE hidden <> 1', (name,)
     ).fetchall()
+    collations = _collations(connection, name, [row[0] for row in rows])
     columns = tuple(
-        Column(column, "" if strict and kind.upper() == "ANY" else kind, bool(not_null), default, hidden in (2, 3))
+        Column(
+            name=column,
+            type="" if strict and kind.upper() == "ANY" else kind,
+            not_null=bool(not_null),
+            default=default,
+            generated=hidden in (2, 3),
+            collation=collations.get(column, ""),
+        )
         for column, kind, not_null, default, _, hidden in rows
     )
     indexes = _indexes(connection, name)
@@ -55,6 +64,7 @@ def _table(connection: sqlite3.Connection, name: str, without_rowid: bool, stric
         unique = [index.columns for index in indexes if index.unique and set(index.columns) <= not_null_columns]
         key = min(unique, key=len, default=())
     types = {column.name: column.type.upper() for column in columns}
+    refusal, remedy = _refusal(key, collations, [column.name for column in columns if column.generated])
     rowid_alias = len(key) == 1 and types[key[0]] == "INTEGER" and not without_rowid and any(row[4] for row in rows)
     return Table(
         name=name,
@@ -63,9 +73,41 @@ def _table(connection: sqlite3.Connection, name: str, without_rowid: bool, stric
         foreign_keys=_foreign_keys(connection, name),
         indexes=indexes,
         generated_key=rowid_alias,
-        refusal="" if key else "it has no primary key, and no unique columns that are NOT NULL.",
-        remedy="" if key else "Give it a primary key (duplicates have to go first), or leave it out of the scope.",
+        refusal=refusal,
+        remedy=remedy,
     )
+
+
+def _refusal(key: tuple[str, ...], collations: dict[str, str], generated: list[str]) -> tuple[str, str]:
+    """Why a table with this key cannot sync, and what to do; empty if it can."""
+    leave = "or leave it out of the scope."
+    if not key:
+        why = "it has no primary key, and no unique columns that are NOT NULL."
+        return why, f"Give it a primary key (duplicates have to go first), {leave}"
+    for column in key:
+        if column in collations:
+            why = f'its key "{column}" has the collation {collations[column]}: two texts may be one key.'
+            return why, f"Give it a key that compares byte by byte, {leave}"
+        if column in generated:
+            return f'its key "{column}" is computed by the database.', f"Give it a key that is stored, {leave}"
+    return "", ""
+
+
+def _collations(connection: sqlite3.Connection, table: str, columns: list[str]) -> dict[str, str]:
+    """Column -> its collation, where that is not BINARY. SQLite names it nowhere but in the program of a comparison."""
+    (definition,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    if "collate" not in (definition or "").lower():
+        return {}
+    found = {}
+    for column in columns:
+        program = connection.execute(
+            f"EXPLAIN SELECT 1 FROM {quote(table)} NOT INDEXED WHERE {quote(column)} = ?", (None,)
+        )
+        named = {str(row[5]).rpartition("-")[0] for row in program if row[1] in ("Ne", "Eq", "Lt", "Gt")}
+        other = named - {"", "BINARY"}
+        if other:
+            found[column] = min(other)
+    return found
 
 
 def _indexes(connection: sqlite3.Connection, table: str) -> tuple[Index, ...]:
@@ -120,8 +162,11 @@ def _with_parent_keys(tables: dict[str, Table]) -> dict[str, Table]:
     return finished
 
 
-def reads_of(connection: sqlite3.Connection, query: str, parameters: dict[str, None]) -> QueryReads:
-    """Tables, columns and volatile functions of a query, as SQLite's own authorizer reports them, views resolved."""
+def reads_of(
+    connection: sqlite3.Connection, query: str, parameters: dict[str, None], called: list[str] | None = None
+) -> QueryReads:
+    """Tables, columns and volatile functions of a query, as SQLite's own authorizer reports them, views resolved.
+    `called` receives the names of all functions."""
     tables: dict[str, set[str]] = {}
     volatile: list[str] = []
     refused: list[str] = []
@@ -129,7 +174,9 @@ def reads_of(connection: sqlite3.Connection, query: str, parameters: dict[str, N
     def authorize(action: int, first: str | None, second: str | None, database: str | None, inner: str | None) -> int:
         if action == sqlite3.SQLITE_READ and first:
             tables.setdefault(first, set()).update([second] if second else [])
-        elif action == sqlite3.SQLITE_FUNCTION and second and second.lower() in VOLATILE:
+        if action == sqlite3.SQLITE_FUNCTION and second and called is not None:
+            called.append(second.lower())
+        if action == sqlite3.SQLITE_FUNCTION and second and second.lower() in VOLATILE:
             volatile.append(second.lower())
         elif action not in (
             sqlite3.SQLITE_SELECT,
@@ -164,6 +211,31 @@ def reads_of(connection: sqlite3.Connection, query: str, parameters: dict[str, N
     )
 
 
-def filter_query(table: str, where: str) -> str:
-    """The query whose reads are those of a filter."""
-    return f"SELECT 1 FROM {quote(table)} WHERE ({where})"
+SAFE_IN_FILTERS = frozenset(
+    {"coalesce", "ifnull", "nullif", "iif", "lower", "upper", "length", "substr", "substring", "trim", "ltrim", "rtrim"}
+    | {"instr", "like", "glob", "typeof", "min", "max", "round", "replace", "hex", "unicode", "sign"}
+)
+"""Functions that answer something for every value. One that can fail would, for one row, stop all checkpoints."""
+_STRINGS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\[[^\]]*\]|`[^`]*`""")
+
+
+def reads_of_filter(connection: sqlite3.Connection, table: str, where: str) -> QueryReads:
+    """What a filter reads, tried in the form in which it will run. ConfigError where it holds a query of its own, or a
+    function that can fail."""
+    if re.search(r"\bselect\b", _STRINGS.sub("", where), re.IGNORECASE):
+        raise ConfigError(
+            f'The filter of "{table}" holds a query of its own.',
+            hint="A filter may look at the row alone.",
+            code="filter_query",
+        )
+    called: list[str] = []
+    query = f"SELECT 1 FROM (SELECT * FROM (SELECT * FROM {quote(table)}) WHERE ({where}))"
+    reads = reads_of(connection, query, {}, called)
+    unsafe = [name for name in called if name not in SAFE_IN_FILTERS and name not in VOLATILE]
+    if unsafe:
+        raise ConfigError(
+            f'The filter of "{table}" calls {unsafe[0]}(), which can fail on a value.',
+            hint="Compare columns, or have the database keep the result in a column.",
+            code="filter_function",
+        )
+    return reads

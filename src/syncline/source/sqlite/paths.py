@@ -190,7 +190,6 @@ def not_in_batch(capture: Capture, prefix: str) -> str:
 def moved_sql(capture: Capture) -> str:
     """Fills `moved_table`: batch rows that are new, gone, or whose join or filter columns changed (else one
     last_login above 100,000 visits would cost a second)."""
-    keys = ", ".join(capture.key_columns)
     same_key = " AND ".join(
         f"t.{quote(column)} = c.{name}" for name, column in zip(capture.key_columns, capture.key, strict=True)
     )
@@ -203,7 +202,7 @@ def moved_sql(capture: Capture) -> str:
     return (
         f"INSERT OR IGNORE INTO {moved_table(capture.table.name)} SELECT {selected} "
         f"FROM {capture.changelog} AS c LEFT JOIN {quote(capture.table.name)} AS t ON {same_key} "
-        f"WHERE c.op <> 'T' AND ({' OR '.join(conditions)}) GROUP BY {keys}"
+        f"WHERE c.op <> 'T' AND ({' OR '.join(conditions)}) GROUP BY {selected}"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
 from contextlib import suppress
 from importlib import resources
 
@@ -70,11 +69,14 @@ def provision(connection: sqlite3.Connection, plan: Plan, journal: str) -> Provi
         _write_layouts(connection, plan)
         _set_meta(connection, "version", VERSION)
         schema = fingerprint(introspect(connection), plan)
-        if stale or _meta(connection, "fingerprint") != schema:
+        had_capture = any(_is_capture(name) for name in existing)
+        if stale or (created and had_capture) or _meta(connection, "fingerprint") != schema:
             _set_meta(connection, "plan", None)
         _set_meta(connection, "fingerprint", schema)
         if _meta(connection, "journal_before") is None:
             _set_meta(connection, "journal_before", before)
+        if _meta(connection, "installation") is None:
+            connection.execute("INSERT INTO syncline_meta SELECT 'installation', lower(hex(randomblob(4)))")
     prefix = f"{PREFIX}changelog_"
     fresh = sorted(name for name in plan.captured_tables if prefix + name in created)
     removed = sorted(name.removeprefix(prefix) for name in stale if name.startswith(prefix) and name not in tables)
@@ -177,17 +179,15 @@ def verify(connection: sqlite3.Connection, plan: Plan) -> None:
 
 def pending_changes(connection: sqlite3.Connection, plan: Plan) -> list[str]:
     """What `provision` would put in or take out, for `check`."""
-    tables, triggers = wanted_objects(plan)
     existing = _existing(connection) if is_provisioned(connection) else {}
-    wanted = {**tables, **triggers}
-    changes = [f'install capture on "{name}"' for name in _tables_of(wanted, existing, plan.captured_tables)]
-    gone = [name for name in existing if name.startswith(f"{PREFIX}changelog_") and name not in tables]
-    return changes + [f'remove capture from "{name.removeprefix(PREFIX + "changelog_")}"' for name in gone]
-
-
-def _tables_of(wanted: dict[str, str], existing: dict[str, str], captured: Iterable[str]) -> list[str]:
-    differing = {name for name, sql in wanted.items() if existing.get(name) != sql}
-    return [table for table in captured if any(name.endswith(f"_{table}") for name in differing)]
+    changes = []
+    prefix = f"{PREFIX}changelog_"
+    for name, capture in captures(plan).items():
+        wanted = {f"{prefix}{name}": changelog_sql(capture), **trigger_sql(capture)}
+        if any(existing.get(object_name) != sql for object_name, sql in wanted.items()):
+            changes.append(f'install capture on "{name}"')
+    gone = [name.removeprefix(prefix) for name in existing if name.startswith(prefix)]
+    return changes + [f'remove capture from "{name}"' for name in gone if name not in plan.captured_tables]
 
 
 def deprovision(connection: sqlite3.Connection, journal: str) -> bool:
@@ -197,7 +197,7 @@ def deprovision(connection: sqlite3.Connection, journal: str) -> bool:
     before = _meta(connection, "journal_before") or "wal"
     with immediate(connection):
         existing = connection.execute(f"SELECT type, name FROM sqlite_schema WHERE {_OURS}").fetchall()
-        for kind in ("trigger", "table"):
+        for kind in ("trigger", "view", "table"):
             for found, name in existing:
                 if found == kind:
                     connection.execute(f"DROP {kind.upper()} {quote(name)}")

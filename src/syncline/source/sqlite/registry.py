@@ -29,7 +29,8 @@ class Registry:
         means
         that the file was restored or copied: a new identity. So does a device, or a number of it, that this source
         does not
-        know: the source was restored."""
+        know: the source was restored. (A device of another installation was made before the source was provisioned
+        anew: what it had sent then is in the rows, and is not offered again.)"""
         with write_transaction(self._db):
             row = None
             if device:
@@ -38,7 +39,8 @@ class Registry:
                     (device,),
                 ).fetchone()
             if row is None:
-                return self._add(user, details, replaces=device, reoffer_sent=device is not None)
+                ours = device is not None and device.startswith(self._installation())
+                return self._add(user, details, replaces=device, reoffer_sent=ours)
             number, owner, used, issued, last = row
             if owner != user:
                 raise AuthError(
@@ -59,8 +61,13 @@ class Registry:
             )
             return Registration(str(device), number, fresh, "known", last, False)
 
+    def _installation(self) -> str:
+        """What the ids of this installation's devices begin with: drawn when the source was provisioned."""
+        row = self._db.execute("SELECT value FROM syncline_meta WHERE name = 'installation'").fetchone()
+        return f"{row[0]}-"
+
     def _add(self, user: str, details: Mapping[str, str], *, replaces: str | None, reoffer_sent: bool) -> Registration:
-        device, nonce, now = self._draw(), self._draw(), self._clock.now_us()
+        device, nonce, now = self._installation() + self._draw(), self._draw(), self._clock.now_us()
         number = self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM syncline_device").fetchone()[0]
         self._db.execute(
             "INSERT INTO syncline_device(device, number, user, nonce_issued, created_us, seen_us, replaces, details) "

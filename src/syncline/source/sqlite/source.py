@@ -141,7 +141,7 @@ class SqliteSource:
         return await self._read(lambda connection: introspection.reads_of(connection, query, parameters))
 
     async def reads_of_filter(self, table: str, where: str) -> QueryReads:
-        return await self.reads_of_query(introspection.filter_query(table, where))
+        return await self._read(lambda connection: introspection.reads_of_filter(connection, table, where))
 
     # ------------------------------------------------------------ provisioning
     async def provision(self, plan: Plan) -> ProvisionReport:

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 
 from syncline.clock import Clock
+from syncline.log import logger
 from syncline.model.identifiers import quote, quote_list
 from syncline.model.merge import Stamp
 from syncline.model.scopes import bucket_name
@@ -22,6 +23,8 @@ from syncline.source.sqlite.layout import PlanSql, TableSql
 from syncline.source.sqlite.stamps import RowStamps
 from syncline.system.database import execute, fetch_all
 from syncline.values import Key, Value, encode_row, encode_value, key_text
+
+_log = logger("upload")
 
 
 class SqliteWrite:
@@ -101,9 +104,9 @@ class SqliteWrite:
         stamps = RowStamps.parse(row[0] if row else None)
         matches = " AND ".join(f"{name} = ?{index}" for index, name in enumerate(capture.key_columns, 1))
         waiting = ", ".join(["op", "stamp", "writer", *capture.mask_columns])
-        for op, stamp, writer, *masks in self._db.execute(
-            f"SELECT {waiting} FROM {capture.changelog} WHERE {matches} ORDER BY id", key
-        ).fetchall():
+        for op, stamp, writer, *masks in fetch_all(
+            self._db, f"SELECT {waiting} FROM {capture.changelog} WHERE {matches} ORDER BY id", key
+        ):
             if op != "R":
                 changed = capture.changed_columns(tuple(mask or 0 for mask in masks)) if op in ("U", "T") else []
                 stamps.fold(op, Stamp(stamp or 0, writer or 0), changed)
@@ -127,6 +130,12 @@ class SqliteWrite:
         try:
             return execute(self._db, sql, parameters).rowcount != 0
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+            raise self._refused(entry, error) from error
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
+                raise  # busy, full, unreadable: not the data's fault, and tried again
+            # A CHECK, an index or a trigger of the company's failed on this value. It must not hold up all others.
+            _log.warning("a write to %s was refused by the database: %s", entry.synced.name, error)
             raise self._refused(entry, error) from error
 
     def _refused(self, entry: TableSql, error: sqlite3.Error) -> Exception:
@@ -224,6 +233,8 @@ def refusal_of(message: str, hidden: Callable[[str], bool]) -> SourceRefusedErro
     """A constraint's failure as a rejection. The text names tables, columns and constraints, never values; where it
     names what the device may not know, it says less."""
     code, said = "refused", message
+    if message.startswith("no such "):
+        said = "A rule of the database fails: tell the office."
     if message.startswith("UNIQUE constraint failed"):
         code, said = "unique", f"Another row already has this value ({message.partition(': ')[2]})."
     elif message.startswith("NOT NULL constraint failed"):
