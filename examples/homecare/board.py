@@ -97,7 +97,9 @@ class LiveBoard:
         self._phase = ""
         self._log: deque[Text] = deque(maxlen=LOG_LINES_MAX)
         self._rows: Sequence[Row] = ()
-        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+        # The alternate screen: some terminals count the cells of combining scripts otherwise than we do, and a line
+        # that wraps would then leave a copy of the title behind at every refresh.
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop", screen=True)
 
     def __enter__(self) -> LiveBoard:
         self._live.start()
@@ -107,6 +109,8 @@ class LiveBoard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        if self._rows:
+            self._console.print(Group(self._table(self._rows), self._events(len(self._rows))))
 
     def tell(self, who: str, what: str, style: str = "") -> None:
         line = Text(no_wrap=True, overflow="ellipsis")

@@ -16,12 +16,13 @@ from types import TracebackType
 
 from examples.homecare.board import Board, Row
 from examples.homecare.company import Size, nurse_id
-from examples.homecare.configuration import CONFIG, SOURCE, is_complete, make_folder
+from examples.homecare.configuration import CONFIG, SOURCE, FolderError, is_complete, make_folder
 from examples.homecare.device import Owner
 from examples.homecare.nurse import Nurse
 from examples.homecare.office import Office
 from examples.homecare.server import Server, make_token, run_command
 from examples.homecare.texts import counted
+from syncline.system.lock import FileLock
 
 LOOK_SECONDS = 0.2
 COMMANDS_AT_ONCE = 4
@@ -69,6 +70,7 @@ class Demo:
 
     def _open(self) -> None:
         folder, size = self.options.folder, self.options.size
+        self._lock_folder(folder)
         if self.options.keep and is_complete(folder):
             self.board.tell("demo", "goes on with the company of the last run")
         else:
@@ -84,6 +86,16 @@ class Demo:
                 self.nurses.append(self._employ(owner, token))
         self.office = Office(self.source, Random(f"{size.seed}:office"))
         self._stack.callback(self.office.close)
+
+    def _lock_folder(self, folder: Path) -> None:
+        """A second demonstration would make the files anew under the first."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+        if not lock.acquire():
+            raise FolderError(
+                f"A demonstration is running in {folder} ({lock.owner()}). End it with ^C, or use --folder OTHER."
+            )
+        self._stack.callback(lock.remove)
 
     def _read_people(self) -> list[Owner]:
         with closing(sqlite3.connect(self.source)) as db:

@@ -103,14 +103,13 @@ def _examine(demo: Demo, nurse: Nurse, uploaded: int, refused: set[str]) -> Line
 
 def print_summary(console: Console, report: Report, seconds: float) -> bool:
     """The table, then what is wrong; True when nothing is."""
-    table = Table(title="One working day", title_style="bold", caption=f"{seconds:.0f} seconds")
-    table.add_column("nurse", no_wrap=True)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right")
-    for line in report.lines:
-        name = line.nurse.key if console.width < NARROW_COLUMNS else f"{line.nurse.key} {line.nurse.name}"
-        table.add_row(name, *_cells(line))
-    console.print(table)
+    if console.width < NARROW_COLUMNS:
+        for line in report.lines:
+            headings = (heading.replace("-\n", "").replace("\n", " ") for heading in HEADINGS)
+            said = ", ".join(f"{heading}: {cell}" for heading, cell in zip(headings, _cells(line), strict=True))
+            console.print(f"{line.nurse.key}  {said}", highlight=False)
+    else:
+        console.print(_table(report, seconds))
     for line in report.lines:
         for problem in line.problems[:DIFFERENCES_SHOWN]:
             console.print(f"{line.nurse.key}: {problem}", style="bold red", markup=False, highlight=False)
@@ -126,6 +125,16 @@ def print_summary(console: Console, report: Report, seconds: float) -> bool:
     else:
         console.print("The devices and the clinic differ.", style="bold red")
     return proved
+
+
+def _table(report: Report, seconds: float) -> Table:
+    table = Table(title="One working day", title_style="bold", caption=f"{seconds:.0f} seconds")
+    table.add_column("nurse", no_wrap=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for line in report.lines:
+        table.add_row(f"{line.nurse.key} {line.nurse.name}", *_cells(line))
+    return table
 
 
 def _cells(line: Line) -> list[str]:

@@ -148,7 +148,11 @@ class Judge:
         if not after & await self._write_scope(table):
             leaving = any(self._plan.scopes[bucket_scope(bucket)].own_edit_may_leave for bucket in before)
             if not leaving:
-                raise Reject("scope", "The row would not be, or would no longer be, among those you may change.")
+                raise Reject(
+                    "scope",
+                    "The row would not be, or would no longer be, among those you may change. "
+                    "The office has kept what you wrote.",
+                )
 
     # ------------------------------------------------------------ the three operations
     async def _insert(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
