@@ -10,6 +10,9 @@ from syncline import limits
 
 SECOND = 1_000_000
 
+NOW_US_SQL = "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"
+"""The raw wall clock in SQLite's SQL, µs since 1970; milliseconds are what it knows."""
+
 
 class Clock(Protocol):
     """Where time comes from: the machine in production, a number in the simulator."""

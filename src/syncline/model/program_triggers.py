@@ -13,11 +13,9 @@ turned into an update, leave a copy behind that nobody reads: the next insert of
 from __future__ import annotations
 
 from syncline import limits
+from syncline.clock import NOW_US_SQL
 from syncline.model.identifiers import PREFIX, literal, quote, quote_list
 from syncline.model.program_shape import Shape, affinity, joined
-
-NOW_US_SQL = "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"
-"""The device's raw wall clock in SQL, µs since 1970; milliseconds are what SQLite knows."""
 
 _IDLE = "(SELECT applying FROM syncline_state) = 0"
 

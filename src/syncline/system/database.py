@@ -15,9 +15,6 @@ from syncline.values import RawText
 Prepare = Callable[[sqlite3.Connection], None]
 """Called with every connection that is opened: the simulator puts its clock and its randomness in here."""
 
-NOW_US_SQL = "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"
-"""The wall clock in SQL, µs since 1970; milliseconds are what SQLite knows."""
-
 
 def open_database(
     path: str | Path,

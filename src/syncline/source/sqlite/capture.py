@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from syncline.clock import NOW_US_SQL
 from syncline.model.identifiers import literal, quote, quote_list
 from syncline.model.schema import Column, Table
 from syncline.model.scopes import Plan
 from syncline.source.sqlite.affinity import affinity
-from syncline.system.database import NOW_US_SQL
 
 MASK_BITS = 60
 
