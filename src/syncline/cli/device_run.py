@@ -70,11 +70,12 @@ def _show_live(replica: Replica, told_to_end: threading.Event) -> None:
 
 def _show_lines(replica: Replica, told_to_end: threading.Event) -> None:
     """A line whenever it changed: for logs."""
-    shown = ""
+    shown, ending = "", False
     while True:
         line = status_line(replica.status)
         if line != shown:
             print_line(line)
             shown = line
-        if told_to_end.wait(REFRESH_SECONDS):
+        if ending:
             return
+        ending = told_to_end.wait(REFRESH_SECONDS)  # once more then: the last line tells how it was left
