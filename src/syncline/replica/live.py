@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 from syncline import limits
 from syncline.errors import ProtocolError, UnreachableError
 from syncline.protocol import frames
-from syncline.replica.transport import CONNECT_SECONDS, BucketsNeededError, unpack, unreachable
+from syncline.replica.transport import CONNECT_SECONDS, BucketsNeededError, error_of, unpack, unreachable
 
 BUCKETS_NEEDED = 4409
 TRY_AGAIN_CODES = frozenset({4401, 4408, 4410})
@@ -43,8 +43,12 @@ def open_live(url: str, headers: dict[str, str], message: dict[str, Any]) -> Web
             )
         )
     except InvalidStatus as error:
-        # Our server tells of a bad token after the handshake: a status here, 403 too, is some proxy's.
-        raise StreamBlockedError(f"WebSockets do not get through: status {error.response.status_code}.") from error
+        status = error.response.status_code
+        if status == 401:
+            told = {"t": "error", "code": "auth", "message": "The server refused the token."}
+            raise error_of(status, told) from error
+        # Our server tells of a bad token after the handshake: a 403 here is some proxy's way to say "no WebSockets".
+        raise StreamBlockedError(f"WebSockets do not get through: status {status}.") from error
     except (OSError, WebSocketException) as error:
         raise StreamBlockedError(f"WebSockets do not get through: {error}.") from error
     stream = WebSocketStream(connection, life)
