@@ -3,21 +3,8 @@
 
 from __future__ import annotations
 
+from syncline.model.program_shape import affinity
 from syncline.values import Value
-
-
-def affinity(declared: str) -> str:
-    """INTEGER, TEXT, BLOB, REAL or NUMERIC."""
-    name = declared.upper()
-    if "INT" in name:
-        return "INTEGER"
-    if any(part in name for part in ("CHAR", "CLOB", "TEXT")):
-        return "TEXT"
-    if not name or "BLOB" in name:
-        return "BLOB"
-    if any(part in name for part in ("REAL", "FLOA", "DOUB")):
-        return "REAL"
-    return "NUMERIC"
 
 
 def apply_affinity(value: Value, declared: str) -> Value:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from syncline.clock import NOW_US_SQL
 from syncline.model.identifiers import literal, quote, quote_list
+from syncline.model.program_shape import affinity
 from syncline.model.schema import Column, Table
 from syncline.model.scopes import Plan
-from syncline.source.sqlite.affinity import affinity
 
 MASK_BITS = 60
 
