@@ -40,6 +40,13 @@ class FakeReplica:
     timeout: float = 0.0
     stopped: bool = False
 
+    def on(self, event: str, callback: Callable[[Any], None]) -> None:
+        """Four tries that nobody answers."""
+        assert event == "status"
+        if isinstance(self.answer, SyncTimeoutError):
+            for _ in range(4):
+                callback(Status("waiting", 0, 0, 0, None, None))
+
     def sync(self, timeout: float) -> Any:
         self.timeout = timeout
         assert self.token() == "T"
@@ -93,7 +100,9 @@ def test_sync_that_runs_out_of_time_exits_1_and_still_prints_its_report(
     )
     told = syncline(*SYNC, "--json")
     assert (told.status, told.json) == (1, report)
-    assert told.err == "Error: After 60 s 3 changes were still pending. Try again. [sync_timeout]\n"
+    waited, error = told.err.splitlines()
+    assert "does not answer yet; trying for 60 s in all." in waited, "said once"
+    assert error == "Error: After 60 s 3 changes were still pending. Try again. [sync_timeout]"
     assert replica.stopped
 
 

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from syncline.cli.options import Json, ReplicaFile, ServerUrl, Token
-from syncline.cli.output import count, print_error, print_json, print_line
+from syncline.cli.output import count, print_error, print_json, print_line, print_note
 from syncline.cli.token_source import token_source
 from syncline.errors import SyncTimeoutError
 
 if TYPE_CHECKING:
     from syncline.replica.api import SyncReport
+    from syncline.replica.status import Status
+
+PATIENT_FAILURES = 3
+"""After so many tries without an answer it is said what one waits for: about two seconds."""
 
 Timeout = Annotated[float, typer.Option("--timeout", help="Give up after so many seconds.", min=0.1)]
 
@@ -28,6 +32,7 @@ def sync(db: ReplicaFile, server: ServerUrl, token: Token, timeout: Timeout = 60
 
     get_token = token_source(token)
     replica = Replica(db, server, token=get_token)
+    replica.on("status", _Patience(server, timeout))
     failure: SyncTimeoutError | None = None
     try:
         report: SyncReport = replica.sync(timeout=timeout)
@@ -43,6 +48,20 @@ def sync(db: ReplicaFile, server: ServerUrl, token: Token, timeout: Timeout = 60
         print_error(failure)
     if failure is not None or report.pending:
         raise typer.Exit(1)
+
+
+class _Patience:
+    """Says once, on standard error, what one is waiting for."""
+
+    def __init__(self, server: str, timeout: float) -> None:
+        self._note = f"{server} does not answer yet; trying for {timeout:.0f} s in all."
+        self._failures = 0
+
+    def __call__(self, status: Status) -> None:
+        if status.state in ("waiting", "offline"):
+            self._failures += 1
+            if self._failures == PATIENT_FAILURES:
+                print_note(self._note)
 
 
 def _print_report(report: SyncReport) -> None:
