@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from syncline import limits
@@ -63,17 +64,14 @@ class Uploads:
                 self._plan, self._clock, claims, user, request, offset, self._clock.now_us() - self._retention_us
             )
             try:
-                progress = await self._source.write(lambda tx, run=run, batch=batch: run.transaction(tx, batch))  # type: ignore[misc]
+                progress = await self._source.write(partial(run.transaction, groups=batch))
             except TransactionLostError as lost:
                 if not alone:
                     alone = True
                 elif len(batch[0].mutations) > 1 and not batch[0].marked:
                     waiting[:1] = [Group(False, (mutation,)) for mutation in batch[0].mutations]
                 else:
-                    refusal = lost.refusal
-                    progress = await self._source.write(
-                        lambda tx, run=run, batch=batch, refusal=refusal: run.refuse_alone(tx, batch[0], refusal)  # type: ignore[misc]
-                    )
+                    progress = await self._source.write(partial(run.refuse_alone, group=batch[0], refusal=lost.refusal))
                     del waiting[:1]
                     last, alone = progress.last, False
                     if not waiting:

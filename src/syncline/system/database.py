@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,9 @@ def text_or_raw(data: bytes) -> str | RawText:
         return RawText(data)
 
 
-def fetch_all(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def fetch_all(
+    connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+) -> list[tuple[Any, ...]]:
     """All rows. Text that is not UTF-8 comes as RawText: the slow way is taken only where the fast one fails."""
     sql = with_raw_text(sql, parameters)
     try:
@@ -65,9 +67,9 @@ def fetch_all(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any
 _TOKENS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?(\d+)""")
 
 
-def with_raw_text(sql: str, parameters: Sequence[Any]) -> str:
+def with_raw_text(sql: str, parameters: Sequence[Any] | Mapping[str, Any]) -> str:
     """SQL with numbered parameters (`?1`) in which those that are RawText are bound as text, not as BLOBs."""
-    if RawText not in map(type, parameters):
+    if isinstance(parameters, Mapping) or RawText not in map(type, parameters):
         return sql
     raw = {str(number) for number, value in enumerate(parameters, 1) if type(value) is RawText}
     return _TOKENS.sub(lambda found: f"CAST({found[0]} AS TEXT)" if found[1] in raw else found[0], sql)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ class FeedReader:
         self._sql = sql
 
     @contextmanager
-    def _snapshot(self):  # type: ignore[no-untyped-def]
+    def _snapshot(self) -> Iterator[Head]:
         self._db.execute("BEGIN")
         try:
             yield self.head()
@@ -63,7 +63,7 @@ class FeedReader:
             if scope.grant is None:
                 found.add(bucket_name(scope.name, ()))
                 continue
-            rows = fetch_all(self._db, scope.grant, _bind(scope.grant, claims, scope.name))  # type: ignore[arg-type]
+            rows = fetch_all(self._db, scope.grant, _bind(scope.grant, claims, scope.name))
             if scope.root is None:
                 found.update([bucket_name(scope.name, ())] if rows else [])
                 continue
