@@ -6,12 +6,13 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format clean
+.PHONY: help run test check bench bench-quick format clean
 
 help:
 	@echo "make run     the home-care demo (make run ARGS=--once: one working day, then a summary)"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, layers"
+	@echo "make bench   the benchmark, each figure beside plain SQLite's; make bench-quick: in two minutes"
 	@echo "make format  put the code into the project's format"
 
 $(STAMP): pyproject.toml
@@ -32,6 +33,12 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(STAMP)
+	@$(BIN)/python -m bench --quick $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .
