@@ -6,13 +6,14 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-quick format clean
+.PHONY: help run test check bench bench-quick bench-waits format clean
 
 help:
 	@echo "make run     the home-care demo (make run ARGS=--once: one working day, then a summary)"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, layers"
 	@echo "make bench   the benchmark, each figure beside plain SQLite's; make bench-quick: in two minutes"
+	@echo "make bench-waits   how long a busy host waits because Syncline stands beside it"
 	@echo "make format  put the code into the project's format"
 
 $(STAMP): pyproject.toml
@@ -39,6 +40,9 @@ bench: $(STAMP)
 
 bench-quick: $(STAMP)
 	@$(BIN)/python -m bench --quick $(ARGS)
+
+bench-waits: $(STAMP)
+	@$(BIN)/python -m bench.host_waits $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -25,11 +25,14 @@ from syncline.errors import (
 
 if TYPE_CHECKING:
     from syncline.replica.api import Replica, SyncReport
+    from syncline.replica.async_api import AsyncReplica
+    from syncline.replica.receipt import Receipt
     from syncline.replica.status import Progress, Status
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncReplica",
     "AuthError",
     "ConfigError",
     "LimitError",
@@ -37,6 +40,7 @@ __all__ = [
     "OtherUserError",
     "Progress",
     "ProtocolError",
+    "Receipt",
     "Reject",
     "Replica",
     "ReplicaBusyError",
@@ -52,7 +56,14 @@ __all__ = [
     "UnreachableError",
 ]
 
-_LAZY = {"Replica": "api", "SyncReport": "api", "Progress": "status", "Status": "status"}
+_LAZY = {
+    "AsyncReplica": "async_api",
+    "Progress": "status",
+    "Receipt": "receipt",
+    "Replica": "api",
+    "Status": "status",
+    "SyncReport": "api",
+}
 
 
 def __getattr__(name: str) -> Any:

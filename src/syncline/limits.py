@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-FRAME_BYTES_MAX = 8 * 1024 * 1024
+FRAME_BYTES_MAX = 16 * 1024 * 1024
 """One frame, after decompression."""
+
+ROW_BYTES_MAX = 12 * 1024 * 1024
+"""One row's image as JSON text: 12 million characters of text, or a BLOB of 9 million bytes. A larger row is on no
+device, and the server's log names it."""
 
 FRAME_COMPRESS_BYTES_MIN = 1024
 """Smaller frames travel as they are."""
@@ -36,9 +40,33 @@ SILENCE_SECONDS_MAX = 50.0
 """A live connection on which nothing was heard for this long is taken for dead, by either side."""
 
 LIVE_FRAMES_QUEUED_MAX = 200
+LIVE_MESSAGE_BYTES_TARGET = 256 * 1024
+"""Frames of a live cut are sent bundled; a bundle is closed when it passes this."""
+
+LIVE_MESSAGE_BYTES_MAX = FRAME_BYTES_MAX + 64 * 1024
+"""One binary message of a WebSocket: a frame at its limit, or a bundle."""
+
+LIVE_ROWS_MAX = 5_000
+"""What one checkpoint changed in a bucket is told to all its connected devices alike, up to this many rows."""
+
+LIVE_EXACT_READS_MAX = 8
+"""How many connected devices' own cuts are read at once; the others wait their turn."""
 
 BACKOFF_SECONDS_MIN = 0.5
 BACKOFF_SECONDS_MAX = 60.0
+
+REQUESTS_IN_WORK_MAX_DEFAULT = 128
+"""Per process: the next one is refused with a time to come back."""
+
+CONNECTIONS_MAX_DEFAULT = 10_000
+"""Streams and waiting long polls, per process."""
+
+USER_CONNECTIONS_MAX_DEFAULT = 5_000
+USER_REQUESTS_PER_SECOND_MAX_DEFAULT = 500.0
+"""On average over some seconds: stops a program that runs wild, and no device."""
+
+RETRY_AFTER_SECONDS_MAX = 3600.0
+"""A device waits no longer than this, whatever it is asked for."""
 
 CLOCK_TRAVEL_SECONDS_MAX = 60.0
 """A clock offset measured at `hello` is believed as long as requests seem to travel no longer than this."""
@@ -46,3 +74,28 @@ CLOCK_TRAVEL_SECONDS_MAX = 60.0
 RETENTION_DAYS_DEFAULT = 90
 SENT_DAYS = 7
 """How long a device keeps acknowledged mutations, for a server that is restored from a backup."""
+
+PAGE_ROWS_MAX = 20_000
+PAGE_BYTES_TARGET = 4 * 1024 * 1024
+"""A page of a paged download is read in one short snapshot, and ends with the frame that passes one of these."""
+
+PROGRESS_BYTES_TARGET = 1024 * 1024
+"""How much of a paged download comes between two points from which it can go on."""
+
+ANSWER_SECONDS_MAX = 20.0
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""After one of these the answer to a paged download pauses, and the device asks again."""
+
+STAGE_TOKEN_CHARACTERS_MAX = 100_000
+BUCKET_LISTS_NAMES_MAX = 200_000
+"""How many names of buckets the server remembers, so that a digest will do for them."""
+
+COUNT_SECONDS_MAX = 0.25
+"""How long the rows of a paged download are counted at its beginning; after that its size stays unknown."""
+
+PRUNE_FIRST_SECONDS = 60.0
+PRUNE_SECONDS = 3600.0
+"""How long after its start, and how often, a server forgets what is older than the retention."""
+
+PRUNE_STEP_SECONDS_MAX = 0.02
+"""Retention deletes in write transactions of at most this length."""

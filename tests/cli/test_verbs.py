@@ -224,3 +224,13 @@ def test_the_environment_overrides_the_file(
     told = syncline("check")
     assert told.status == 1
     assert "nothing.db" in told.err
+
+
+def test_check_shows_what_the_named_user_downloads(configured: Path, syncline: Syncline) -> None:
+    example = syncline("check", "--json").json["scopes"][0]["example"]
+    assert (example["claims"], example["buckets"], example["rows"]) == ({"sub": "nurse-1"}, 2, 6)
+    told = syncline("check", "--sub", "nurse-2")
+    assert "for example sub nurse-2 downloads 1 bucket, 3 rows" in told.out
+    assert "by visits.patient_id = patients.id" in told.out
+    refused = syncline("check", "--claim", "tenant")
+    assert (refused.status, "[bad_option]" in refused.err) == (2, True)

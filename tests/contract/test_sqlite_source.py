@@ -11,25 +11,56 @@ import pytest
 
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
+from syncline.testing.contract_lab import Dialect
+from syncline.testing.contract_shapes import ShapesContract
+from syncline.testing.contract_statements import StatementsContract
 from syncline.testing.source_contract import SourceContract
 
 T = TypeVar("T")
 
+SQLITE = Dialect(
+    "sqlite",
+    has_replace=True,
+    has_without_rowid=True,
+    has_strict=True,
+    has_typeless_columns=True,
+    has_null_keys=True,
+    has_virtual_tables=True,
+    has_attach=True,
+)
+
 
 class SqliteLab:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._host = sqlite3.connect(path, isolation_level=None)
+    dialect = SQLITE
+
+    def __init__(self, folder: Path, journal: str = "wal") -> None:
+        self.folder = folder
+        self._path = folder / "clinic.db"
+        self._journal = journal
+        self._host = sqlite3.connect(self._path, isolation_level=None)
         self._sources: list[SqliteSource] = []
 
     def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         return self._host.execute(sql, tuple(parameters)).fetchall()
 
+    def reconnect(self, *settings: str) -> None:
+        self._host.close()
+        self._host = sqlite3.connect(self._path, isolation_level=None)
+        for setting in settings:
+            self._host.execute(f"PRAGMA {setting}")
+
+    def attach_to_another(self, name: str, *statements: str) -> None:
+        self._host.close()
+        self._host = sqlite3.connect(self.folder / "another.db", isolation_level=None)
+        for statement in statements:
+            self._host.execute(statement)
+        self._host.execute(f"ATTACH ?1 AS {name}", (str(self._path),))
+
     def dump_schema(self) -> str:
         return repr(self.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"))
 
     def open(self) -> SqliteSource:
-        self._sources.append(SqliteSource(self._path, inline=True))
+        self._sources.append(SqliteSource(self._path, inline=True, journal=self._journal))
         return self._sources[-1]
 
     def wait(self, awaitable: Awaitable[T]) -> T:
@@ -44,6 +75,16 @@ class SqliteLab:
 class TestSqliteSource(SourceContract):
     @pytest.fixture
     def lab(self, tmp_path: Path) -> Iterator[SqliteLab]:  # type: ignore[override]
-        lab = SqliteLab(tmp_path / "clinic.db")
+        lab = SqliteLab(tmp_path)
+        yield lab
+        lab.close()
+
+
+class TestSqliteSourceWithARollbackJournal(StatementsContract, ShapesContract):
+    """`[source] journal = "keep"` on a file that is not in WAL mode."""
+
+    @pytest.fixture
+    def lab(self, tmp_path: Path) -> Iterator[SqliteLab]:  # type: ignore[override]
+        lab = SqliteLab(tmp_path, journal="keep")
         yield lab
         lab.close()

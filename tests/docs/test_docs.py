@@ -245,7 +245,7 @@ def test_the_architecture_names_every_package_and_every_table_of_ours() -> None:
 
 
 def test_every_section_of_the_configuration_is_known_to_the_concepts() -> None:
-    assert {option.section for option in OPTIONS} == {"source", "auth", "retention"}
+    assert {option.section for option in OPTIONS} == {"source", "auth", "serve", "retention"}
     for section in ("[scope.", "[columns]", "[table.", "[merge."):
         assert section in CONCEPTS
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
+import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,10 +266,17 @@ def send(stream: ClientConnection, message: dict[str, Any]) -> None:
     stream.send(frames.pack(frames.dump(message), frames.PLAIN))
 
 
+_UNREAD: weakref.WeakKeyDictionary[ClientConnection, list[bytes]] = weakref.WeakKeyDictionary()
+
+
 def receive(stream: ClientConnection, seconds: float = 30) -> dict[str, Any]:
-    packed = stream.recv(timeout=seconds)
-    assert isinstance(packed, bytes)
-    return frames.load(frames.unpack(packed))
+    """The next frame; a message may hold several."""
+    unread = _UNREAD.setdefault(stream, [])
+    if not unread:
+        message = stream.recv(timeout=seconds)
+        assert isinstance(message, bytes)
+        unread += frames.unbundle(message)
+    return frames.load(frames.unpack(unread.pop(0)))
 
 
 def receive_cut(stream: ClientConnection) -> dict[str, Any]:
@@ -363,3 +374,31 @@ def test_a_stream_that_makes_no_sense_is_closed(said: str | bytes, company: Comp
         assert not any("not json" in str(frame) or "nobody" in str(frame) for frame in told)
         company.execute("UPDATE patients SET name = 'New' WHERE id = 'cy'")
         receive_cut(bystander)
+
+
+def test_a_device_that_does_not_read_costs_the_others_nothing(company: Company) -> None:
+    """P18, P19: its socket is full; the others are told at once, and the server keeps nothing for it. When it reads
+    again it gets all of it, or is told that there is more than a stream carries."""
+    server = company.serve()
+    with contextlib.ExitStack() as streams:
+        reader, *others = [streams.enter_context(Hand(server, user).open()) for user in ("ben", *["ann"] * 5)]
+        for stream in (reader, *others):
+            receive_cut(stream)
+        text = base64.b64encode(os.urandom(150_000)).decode()
+        before = memory_kib(server)
+        for number in range(60):
+            company.execute("INSERT INTO notes VALUES(?, 'v-bo', ?)", f"n{number}", text)
+            receive_cut(reader)
+        assert memory_kib(server) - before < 45_000, "60 MB wait for the five who do not read"
+        got: set[str] = set()
+        try:
+            while len(got) < 60:
+                frame = receive(others[0])
+                got.update(row[0] for row in (frame["rows"] if frame["t"] == "rows" else []))
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None and closed.rcvd.code == 4412
+
+
+def memory_kib(server: Server) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])

@@ -9,11 +9,12 @@ import json
 import random
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig, bucket_scope
-from syncline.source.port import Cut, Snapshot
+from syncline.source.port import Cut, Page, PageSize, Since, Walk
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
 from syncline.testing.plans import plan_for
@@ -75,7 +76,7 @@ class ModelDevice:
         self.name, self.claims = name, claims
         self.cursor: tuple[str, int] | None = None
         self.held: frozenset[str] = frozenset()
-        self.rows: dict[tuple[str, str], str] = {}
+        self.rows: dict[tuple[str, str], list[object]] = {}
         self.members: dict[tuple[str, str], set[str]] = {}
 
     def leave(self, bucket: str, at: tuple[str, str]) -> None:
@@ -83,27 +84,33 @@ class ModelDevice:
         if not self.members.get(at):
             self.rows.pop(at, None)
 
-    def apply(self, cut: Cut, snapshot: Snapshot | None) -> None:
-        added = (snapshot.buckets & cut.granted) - self.held if snapshot else frozenset()
-        newer = {(e.table, e.bucket, key) for e in cut.entries for key in (*e.keys, *e.removed)}
-        for chunk in snapshot.rows if snapshot else ():
-            for key, row, of in zip(chunk.keys, chunk.rows, chunk.of, strict=True):
-                for place in of:
-                    bucket = chunk.buckets[place]
-                    if bucket in added and (chunk.table, bucket, key) not in newer:
-                        self.rows[chunk.table, key] = row
-                        self.members.setdefault((chunk.table, key), set()).add(bucket)
+    def apply(self, cut: Cut, pages: list[Page], new: frozenset[str]) -> None:
+        """The later frame counts: rows of the pages first, then what the feed says since."""
+        added = new & cut.granted
+        for rows in [rows for page in pages for rows in page.rows]:
+            for index, row in enumerate(json.loads(rows.images)):
+                of = rows.of[index] if rows.of else 0
+                for place in (of,) if isinstance(of, int) else of:
+                    if rows.buckets[place] in added:
+                        self.hold(rows.buckets[place], (rows.table, key_in(rows.table, row)), row)
         for entries in cut.entries:
             for key in entries.removed:
                 self.leave(entries.bucket, (entries.table, key))
-            for key, row in zip(entries.keys, entries.rows, strict=True):
-                self.rows[entries.table, key] = row
-                self.members.setdefault((entries.table, key), set()).add(entries.bucket)
+            for key, image in zip(entries.keys, entries.rows, strict=True):
+                self.hold(entries.bucket, (entries.table, key), json.loads(image))
         for bucket in self.held - cut.granted:
             for at in [at for at, buckets in self.members.items() if bucket in buckets]:
                 self.leave(bucket, at)
         self.held = (self.held & cut.granted) | added
         self.cursor = (cut.head.term, cut.head.checkpoint)
+
+    def hold(self, bucket: str, at: tuple[str, str], row: list[object]) -> None:
+        self.rows[at] = row
+        self.members.setdefault(at, set()).add(bucket)
+
+
+def key_in(table: str, row: list[object]) -> str:
+    return json.dumps(row[: 2 if table == "notes" else 1], separators=(",", ":"))
 
 
 def rewrite_somewhere(rng: random.Random, db: sqlite3.Connection) -> None:
@@ -149,12 +156,35 @@ def rewrite_somewhere(rng: random.Random, db: sqlite3.Connection) -> None:
         db.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE {where}', (row[columns.index(column)], *key))
 
 
-def truth(source: SqliteSource, device: ModelDevice) -> dict[tuple[str, str], str]:
-    snapshot = drive(source.read_snapshot(drive(source.granted(device.claims))))
-    return {(chunk.table, key): row for chunk in snapshot.rows for key, row in zip(chunk.keys, chunk.rows, strict=True)}
+def read_pages(
+    source: SqliteSource, device: ModelDevice, new: frozenset[str], rng: random.Random, db: Any
+) -> list[Page]:
+    """A whole walk in small pages; with `db`, the world goes on between two of them."""
+    pages: list[Page] = []
+    walk, place = Walk(new), None
+    while not pages or place is not None:
+        size = PageSize(rng.randint(1, 8), 10_000)
+        pages.append(drive(source.read_page(device.claims, walk, place, (), size)))
+        head = pages[0].survey.head
+        walk, place = Walk(new, start=(head.term, head.checkpoint)), pages[-1].next
+        if db is not None and rng.random() < 0.3:
+            rewrite_somewhere(rng, db)
+            if rng.random() < 0.5:
+                drive(source.take_checkpoint("term"))
+    return pages
 
 
-def brute_force(db: sqlite3.Connection, device: ModelDevice) -> dict[tuple[str, str], str]:
+def truth(source: SqliteSource, device: ModelDevice) -> dict[tuple[str, str], list[object]]:
+    pages = read_pages(source, device, drive(source.granted(device.claims)), random.Random(1), None)
+    return {
+        (rows.table, key_in(rows.table, row)): row
+        for page in pages
+        for rows in page.rows
+        for row in json.loads(rows.images)
+    }
+
+
+def brute_force(db: sqlite3.Connection, device: ModelDevice) -> dict[tuple[str, str], list[object]]:
     """The same by SQL written by hand from the configuration, as a reader of it would."""
     mine = "(SELECT patient_id FROM assignments WHERE caregiver = :sub)"
     queries = {
@@ -172,7 +202,7 @@ def brute_force(db: sqlite3.Connection, device: ModelDevice) -> dict[tuple[str, 
             visible = row[:-1] if table == "patients" else row
             key = row[:2] if table == "notes" else row[:1]
             found[table, json.dumps(key, separators=(",", ":"))] = [*visible]
-    return {at: json.dumps(row, separators=(",", ":")) for at, row in found.items()}
+    return found
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -202,12 +232,11 @@ def test_a_device_that_only_hears_of_changes_holds_exactly_its_scope(tmp_path: P
         for device in devices:
             if rng.random() < 0.5:
                 new = drive(source.granted(device.claims)) - device.held
-                snapshot = drive(source.read_snapshot(new)) if new else None
-                if snapshot and rng.random() < 0.5:  # the world goes on between snapshot and cut
-                    rewrite_somewhere(rng, db)
-                    drive(source.take_checkpoint("term"))
-                cut = drive(source.read_cut(device.name, device.claims, device.held, device.cursor, 0, snapshot))
-                device.apply(cut, snapshot)
+                pages = read_pages(source, device, new, rng, db) if new else []
+                drive(source.take_checkpoint("term"))
+                added = Since(new, pages[0].survey.head.checkpoint) if pages else None
+                cut = drive(source.read_cut(device.name, device.claims, device.held, device.cursor, 0, added))
+                device.apply(cut, pages, new)
                 if drive(source.take_checkpoint("term")) is None and device.held == drive(
                     source.granted(device.claims)
                 ):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.property.test_values import exact, values
 
 from syncline.errors import ProtocolError
-from syncline.model import scopes
+from syncline.model import resolving, scopes
 from syncline.model.schema import Column, Schema, Table
 from syncline.model.scopes import LinkConfig, PlanConfig, QueryReads, ScopeConfig, TableConfig
 from syncline.values import Value
@@ -94,7 +94,7 @@ def test_every_walk_to_the_root_is_a_path_and_all_it_joins_on_is_captured(
     }
     config = ScopeConfig("s", tables, root="t0", grant="…", key=("d",), where="f" if "t0" in filters else None)
     reads = {(table, "f"): QueryReads({table: frozenset(columns)}) for table, columns in filters.items()}
-    plan = scopes.resolve(PlanConfig((config,)), schema, {}, reads)
+    plan = resolving.resolve(PlanConfig((config,)), schema, {}, reads)
 
     needed = {f"t{n}": set(filters.get(f"t{n}", ())) for n in range(count)}
     needed["t0"].add("d")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.replica.messages import Bench, plan_of
 
+from syncline import Replica
 from syncline.model.program import build_program
 from syncline.model.schema import Column, Index, Table
 from syncline.replica.file import ReplicaFile
@@ -61,6 +62,20 @@ def app(bench: Bench) -> Iterator[sqlite3.Connection]:
     """An app's connection: autocommit, so that each statement is a transaction."""
     with closing(sqlite3.connect(bench.file.path, isolation_level=None)) as connection:
         yield connection
+
+
+@pytest.fixture
+def office() -> Any:
+    """See tests/replica/office.py."""
+    from tests.replica.office import Office
+
+    return Office()
+
+
+@pytest.fixture
+def replica(tmp_path: Path, office: Any) -> Iterator[Replica]:
+    with Replica(tmp_path / "nurse.db", "https://sync.example.org", "token", transport=office) as made:
+        yield made
 
 
 def rows(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:

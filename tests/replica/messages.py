@@ -6,7 +6,8 @@ from typing import Any
 
 from syncline.model.program import Program
 from syncline.model.schema import Schema, Table
-from syncline.model.scopes import Plan, PlanConfig, ScopeConfig, TableConfig, resolve
+from syncline.model.resolving import resolve
+from syncline.model.scopes import Plan, PlanConfig, ScopeConfig, TableConfig
 from syncline.protocol.messages import HelloAnswer
 from syncline.replica.apply import AppliedCut
 from syncline.replica.file import ReplicaFile

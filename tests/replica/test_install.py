@@ -171,7 +171,7 @@ def test_pending_work_is_carried_over(bench: Bench, app: sqlite3.Connection) -> 
     after = bench.mutations()
     assert [(each["n"], each["id"]) for each in after] == [(each["n"], each["id"]) for each in before]
     assert [each["columns"] for each in after] == [["status"], [], ["label"]]
-    assert bench.file.state().cursor is None
+    assert bench.file.state().cursor == "term.1"
     app.execute("UPDATE visits SET added = 'now' WHERE id = 1")
     assert app.execute("SELECT * FROM own").fetchall() == [(1,)]
     bench.cut(put("visits", (1, "server", "p-1", "planned", 9)), reset=True)

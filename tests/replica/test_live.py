@@ -14,7 +14,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 from syncline import AuthError, UnreachableError, limits
 from syncline.protocol import frames
-from syncline.replica.live import StreamBlockedError, open_live
+from syncline.replica.live import CatchUpNeededError, StreamBlockedError, open_live
 from syncline.replica.transport import BucketsNeededError
 
 Handler = Callable[[ServerConnection], None]
@@ -79,7 +79,7 @@ def test_heartbeats_and_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [(4409, BucketsNeededError), (4500, UnreachableError), (1011, UnreachableError)]
+    ("code", "error"), [(4409, BucketsNeededError), (4412, CatchUpNeededError), (4500, UnreachableError), (1011, UnreachableError)]
 )
 def test_how_a_stream_may_end(code: int, error: type[Exception]) -> None:
     with serving(lambda connection: connection.close(code)) as url:

@@ -55,6 +55,8 @@ def test_no_sequence_of_events_leaves_it_without_a_way_on(events: list[tuple[Eve
         timer = Do.TIMER in kinds or (timer and session.state is before.state)
         if session.state in (State.WAITING, State.OFFLINE, State.SIGNED_OUT, State.RESTING):
             assert timer or event is Event.TIMER
+        elif session.state is State.POSTPONED:
+            assert session.postponed and not session.asked, "the app will say when"
         elif session.state not in (State.STOPPED, State.WIPED, State.IDLE, State.LIVE):
             assert busy
         assert not session.stream or session.state in (State.LIVE, State.UPLOADING)

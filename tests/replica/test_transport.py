@@ -123,8 +123,8 @@ def test_an_address_that_is_none() -> None:
         HttpTransport("sync.example.org", "token")
 
 
-def test_a_request_may_be_larger_than_a_frame_but_not_without_bound() -> None:
-    large = {"x": "y" * (limits.FRAME_BYTES_MAX + 1)}
+def test_a_request_has_a_bound_and_goes_up_to_it() -> None:
+    large = {"x": "y" * (limits.REQUEST_BYTES_MAX - 100)}
     packed = pack_request(large, "plain")
     assert json.loads(frames.unpack(packed, limits.REQUEST_BYTES_MAX)) == large
     with pytest.raises(LimitError):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncline.replica import apply
-from syncline.server import downloads, uploads
+from syncline.server import cut_frames, uploads
 from syncline.source.sqlite import feed, upload
 from syncline.testing.simulation import BrokenPromiseError, run
 
@@ -52,7 +52,7 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any]]] = {
         "_included",
         _acknowledge_at_once,
     ),
-    "removes are not sent": (downloads, "_pieces", lambda rows: iter(())),
+    "removes are not sent": (cut_frames, "_pieces", lambda rows: iter(())),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import jwt
 import pytest
 
 from syncline.errors import AuthError, ConfigError
-from syncline.server.auth import Verifier, bearer_token, claims_of_grants, identity_of, issue_token
+from syncline.server.auth import Identity, Verifier, bearer_token, claims_of_grants, identity_of, issue_token
 from syncline.server.config import AuthSettings, Settings, parse_settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -29,14 +30,18 @@ def settings(grant: str = "SELECT a FROM b WHERE c = :sub", user_claim: str = "s
     return parse_settings(text, folder=Path(), environment={})
 
 
+def verify(verifier: Verifier, text: str) -> Identity:
+    return asyncio.run(verifier.verify(text))
+
+
 def refused(text: str, verifier: Verifier | None = None) -> AuthError:
     with pytest.raises(AuthError) as caught:
-        (verifier or Verifier(AUTH)).verify(text)
+        verify(verifier or Verifier(AUTH), text)
     return caught.value
 
 
 def test_a_good_token_names_its_user() -> None:
-    identity = Verifier(AUTH).verify(token(tenant="acme", aud="anybody", iss="somebody"))
+    identity = verify(Verifier(AUTH), token(tenant="acme", aud="anybody", iss="somebody"))
     assert (identity.user, identity.claims["tenant"]) == ("nurse-1", "acme")
     assert identity.expires_at is not None
     assert identity.expires_at > time.time()
@@ -44,11 +49,11 @@ def test_a_good_token_names_its_user() -> None:
 
 def test_a_user_may_be_a_number_in_another_claim() -> None:
     auth = AuthSettings(secret=SECRET, user_claim="uid")
-    assert Verifier(auth).verify(token(uid=17, sub=3)).user == "17"
+    assert verify(Verifier(auth), token(uid=17, sub=3)).user == "17"
 
 
 def test_an_expired_token_says_so_after_the_leeway() -> None:
-    assert Verifier(AUTH).verify(token(exp=int(time.time()) - 2)).user == "nurse-1"
+    assert verify(Verifier(AUTH), token(exp=int(time.time()) - 2)).user == "nurse-1"
     error = refused(token(exp=int(time.time()) - 20))
     assert (error.error_code, error.status) == ("token_expired", 401)
 
@@ -77,8 +82,8 @@ def test_a_token_without_end_is_accepted_and_reported_once(caplog: pytest.LogCap
     verifier = Verifier(AUTH)
     endless = jwt.encode({"sub": "nurse-1"}, SECRET, algorithm="HS256")
     with caplog.at_level(logging.WARNING, "syncline.auth"):
-        assert verifier.verify(endless).expires_at is None
-        verifier.verify(endless)
+        assert verify(verifier, endless).expires_at is None
+        verify(verifier, endless)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "nurse-1" not in caplog.text
 
@@ -100,7 +105,7 @@ def test_a_claim_that_a_grant_names_must_be_there() -> None:
     assert '"region"' in error.message
     assert "[scope.care]" in error.hint
     assert refused(token(region=["north"]), verifier).error_code == "claim_missing"
-    assert verifier.verify(token(region="north")).claims["region"] == "north"
+    assert verify(verifier, token(region="north")).claims["region"] == "north"
 
 
 def test_claims_that_the_host_verified_pass_the_same_rules() -> None:
@@ -116,6 +121,20 @@ def test_a_request_without_a_token(header: str | None) -> None:
     assert (caught.value.error_code, caught.value.status) == ("token_missing", 401)
 
 
+def test_issuer_and_audience_are_compared_where_they_are_set() -> None:
+    verifier = Verifier(AuthSettings(secret=SECRET, issuer="https://login", audience=("syncline", "mobile")))
+    assert verify(verifier, token(iss="https://login", aud=["other", "mobile"])).user == "nurse-1"
+    for claims, said in (
+        ({"iss": "https://evil", "aud": "syncline"}, "comes from another issuer"),
+        ({"iss": "https://login", "aud": "payroll"}, "is meant for another audience"),
+        ({"iss": "https://login"}, 'has no claim "aud"'),
+        ({"aud": "syncline"}, 'has no claim "iss"'),
+    ):
+        error = refused(token(**claims), verifier)
+        assert (error.error_code, error.status) == ("token_invalid", 401)
+        assert said in error.message
+
+
 def test_the_token_of_a_header() -> None:
     assert bearer_token("bearer  abc ") == "abc"
 
@@ -128,10 +147,11 @@ def test_without_a_secret_nothing_is_checked_or_issued() -> None:
 
 def test_an_issued_token_is_accepted() -> None:
     issued = issue_token(settings(), "nurse-17", {"tenant": "acme"}, ttl_seconds=60)
-    identity = Verifier.of(settings()).verify(issued)
+    identity = verify(Verifier.of(settings()), issued)
     assert (identity.user, identity.claims["tenant"]) == ("nurse-17", "acme")
     assert identity.expires_at is not None
-    assert 50 < identity.expires_at - time.time() <= 60
+    leeway = settings().auth.leeway_seconds
+    assert 50 < identity.expires_at - leeway - time.time() <= 60, "it is refused when the leeway is over, too"
 
 
 def test_a_token_that_the_server_would_refuse_is_not_issued() -> None:

@@ -227,3 +227,24 @@ def test_a_body_that_breaks_off_inside_a_frame_is_noticed(length: int) -> None:
     with pytest.raises(ProtocolError) as caught:
         reader.close()
     assert caught.value.code == "cut_short"
+
+
+def test_a_message_of_a_socket_is_one_frame_or_a_bundle_of_them() -> None:
+    packed = [frames.pack(frames.dump({"t": "x", "n": number, "pad": "é" * 2000}), frames.GZIP) for number in range(5)]
+    assert frames.unbundle(frames.bundle(packed)) == packed
+    assert frames.unbundle(packed[0]) == packed[:1]
+    assert frames.unbundle(frames.bundle([])) == []
+
+
+@pytest.mark.parametrize("cut", [1, 4, 30])
+def test_a_bundle_that_is_cut_short_is_refused(cut: int) -> None:
+    """P19."""
+    packed = frames.bundle([frames.pack(b'{"t":"commit"}', frames.PLAIN)] * 3)
+    with pytest.raises(ProtocolError):
+        frames.unbundle(packed[:-cut])
+
+
+def test_a_bundle_above_the_limit_is_refused_before_it_is_cut_up() -> None:
+    """P19."""
+    with pytest.raises(LimitError):
+        frames.unbundle(frames.bundle([b"\0" + bytes(2000)]), 1000)

@@ -33,7 +33,7 @@ MUTATION = Mutation(
 
 EXAMPLES: list[Any] = [
     Hello(1, "d-1", "n-1", "syncline 0.1", "3.40.1", ("zstd", "gzip"), -4, "hash", 3, 5, "term.8"),
-    HelloAnswer(1, "d-1", "n-2", "known", "nurse-17", "term", 8, 5, 10, 11, "zstd", True, {"v": 1}, {"frame": 9}),
+    HelloAnswer(1, "d-1", "n-2", "known", "nurse-17", "term", 8, 5, 10, 11, "zstd", True, {"v": 1}, {"frame": 9}, bytes(16)),
     MUTATION,
     Upload("d-1", -4, -9, (Group(True, (MUTATION,)),), 3),
     UploadAnswer(7, True),
@@ -86,6 +86,7 @@ SHAPES: dict[int, dict[str, dict[str, Any]]] = {
             "reoffer_sent": True,
             "program": {"v": 1},
             "limits": {"frame": 9},
+            "last_id": "AAAAAAAAAAAAAAAAAAAAAA==",
         },
         "Mutation": MUTATION_SHAPE,
         "Upload": {

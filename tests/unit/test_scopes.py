@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from syncline.errors import ConfigError, ProtocolError
-from syncline.model import merge, scopes
+from syncline.model import merge, resolving, scopes
 from syncline.model.schema import Column, ForeignKey, Index, Schema, Table
 from syncline.model.scopes import (
     LinkConfig,
@@ -73,7 +73,7 @@ def caseload(tables: Mapping[str, TableConfig | LinkConfig | tuple[LinkConfig, .
 
 
 def resolve(*configs: ScopeConfig, reads: Mapping[tuple[str, str], QueryReads] | None = None, **more: Any) -> Plan:
-    return scopes.resolve(PlanConfig(configs, **more), SCHEMA, GRANT_READS, dict(reads or {}))
+    return resolving.resolve(PlanConfig(configs, **more), SCHEMA, GRANT_READS, dict(reads or {}))
 
 
 def refusal(*configs: ScopeConfig, **more: Any) -> ConfigError:
@@ -148,7 +148,7 @@ def test_a_table_may_belong_to_several_scopes() -> None:
 def test_a_foreign_key_declared_twice_is_one() -> None:
     doubled = table("visits", "id patient_id", foreign=[("patient_id", "patients.id")] * 2)
     schema = Schema(SCHEMA.tables | {"visits": doubled})
-    plan = scopes.resolve(PlanConfig((caseload({"visits": PARENT}),)), schema, GRANT_READS, {})
+    plan = resolving.resolve(PlanConfig((caseload({"visits": PARENT}),)), schema, GRANT_READS, {})
     assert steps(plan, "visits") == [(TO_PATIENT,)]
 
 
@@ -245,10 +245,10 @@ def test_a_grant_that_changes_by_itself_must_say_how_often_to_ask(refresh: float
     reads = {"caseload": QueryReads({"assignments": frozenset()}, ("datetime",))}
     config = PlanConfig((caseload({}, refresh_seconds=refresh),))
     if not refused:
-        assert scopes.resolve(config, SCHEMA, reads, {}).scopes["caseload"].refresh_seconds == 60
+        assert resolving.resolve(config, SCHEMA, reads, {}).scopes["caseload"].refresh_seconds == 60
         return
     with pytest.raises(ConfigError) as caught:
-        scopes.resolve(config, SCHEMA, reads, {})
+        resolving.resolve(config, SCHEMA, reads, {})
     assert caught.value.code == "grant_volatile" and "datetime()" in caught.value.message
 
 

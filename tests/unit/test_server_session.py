@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State as WebSocketState
+from websockets.uri import parse_uri
 
+from syncline import limits
+from syncline.model.resolving import resolve
 from syncline.model.schema import Schema
-from syncline.model.scopes import PlanConfig, resolve
-from syncline.server.hub import Hub, Subscriber
+from syncline.model.scopes import PlanConfig
+from syncline.protocol import frames
+from syncline.server.downloads import Position
+from syncline.server.hub import Hub
 from syncline.server.live import CLOSE_CODES
+from syncline.server.pulse import Pulse
 from syncline.server.session import TRANSITIONS, Effect, Event, LiveSession, State
-from syncline.source.port import Checkpoint, Head
+from syncline.server.websocket import framed
+from syncline.source.port import Checkpoint, Claims, Head
 
-ENDINGS = (Event.SILENT, Event.EXPIRED, Event.REPLACED, Event.FAILED)
+ENDINGS = (Event.SILENT, Event.EXPIRED, Event.REPLACED, Event.CATCH_UP, Event.FAILED)
 """After these the server closes the connection."""
 
 EVENTS = st.lists(st.sampled_from([*Event]), max_size=30)
@@ -57,7 +71,7 @@ def test_reading_and_sending_never_overlap(events: list[Event]) -> None:
         if event in (Event.SENT, Event.SENT_PART):
             reading = False
         effects = session.handle(event)
-        if Effect.READ in effects:
+        if Effect.READ in effects or Effect.SEND in effects:
             assert not reading
             reading = True
         assert Effect.BEAT not in effects or not reading
@@ -71,65 +85,106 @@ def test_no_news_is_lost(before: list[Event], after: list[Event]) -> None:
         session.handle(event)
     if session.state is State.OPENING:
         return  # what the device is told first is read later than this
-    reads = Effect.READ in session.handle(Event.NEWS)
+    news = Event.NEWS if session.state is State.TOLD else Event.SHARED  # what comes while another is sent is news
+    reads = Effect.READ in session.handle(news)
     for event in [*after, Event.SENT, Event.SENT]:
         reads = Effect.READ in session.handle(event) or reads
     assert reads or session.state is State.CLOSED
 
 
-# ---------------------------------------------------------------- who is woken
+# ---------------------------------------------------------------- who is there
 PLAN = resolve(PlanConfig(scopes=()), Schema({}), {}, {})
 
 
-@dataclass
+@dataclass(eq=False)
 class Listening:
     """A subscriber that counts."""
 
+    device: str
     held: frozenset[str] = frozenset()
-    woken: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
 
-    def subscribe(self, device: str) -> Subscriber:
-        return Subscriber(
-            device, wake=lambda: self.woken.append("news"), replace=lambda: self.woken.append("newer"), held=self.held
-        )
+    def __post_init__(self) -> None:
+        self.claims: Claims = {}
+        self.packing = frames.PLAIN
+        self.position = Position(("term", 1), self.held, 0, 0)
 
+    def wake(self) -> None:
+        self.events.append("news")
 
-def checkpoint(*buckets: str, devices: tuple[str, ...] = ()) -> Checkpoint:
-    return Checkpoint(Head("term", 1, 1), frozenset(buckets), frozenset(devices), frozenset())
+    def replace(self) -> None:
+        self.events.append("newer")
 
-
-def test_holders_and_the_included_are_woken_and_nobody_else() -> None:
-    hub, holder, other = Hub(PLAN), Listening(frozenset({"a"})), Listening(frozenset({"b"}))
-    hub.join(holder.subscribe("one"))
-    hub.join(other.subscribe("two"))
-    hub.publish(checkpoint("a"))
-    assert (holder.woken, other.woken) == (["news"], [])
-    hub.publish(checkpoint(devices=("two",)))
-    assert (holder.woken, other.woken) == (["news"], ["news"])
+    def take(self, messages: Sequence[bytes], position: Position) -> bool:
+        raise AssertionError("the hub tells nobody anything")
 
 
 def test_a_newer_session_of_a_device_ends_the_older_and_stays_when_that_one_leaves() -> None:
-    hub, older, newer = Hub(PLAN), Listening(frozenset({"a"})), Listening(frozenset({"a"}))
-    first, second = older.subscribe("one"), newer.subscribe("one")
-    hub.join(first)
-    hub.join(second)
-    hub.leave(first)
-    hub.publish(checkpoint("a"))
-    assert (older.woken, newer.woken, len(hub)) == (["newer"], ["news"], 1)
+    hub, older, newer = Hub(PLAN), Listening("one"), Listening("one")
+    hub.join(older)
+    hub.join(newer)
+    hub.leave(older)
+    assert (older.events, newer.events, len(hub)) == (["newer"], [], 1)
+    hub.leave(newer)
+    assert len(hub) == 0
 
 
-def test_news_of_a_bucket_that_the_cut_under_way_brings_is_not_missed() -> None:
-    """P2: found: a device that was being sent a new bucket was not woken by that bucket's next checkpoint."""
-    hub, listening = Hub(PLAN), Listening(frozenset({"a"}))
-    subscriber = listening.subscribe("one")
-    hub.join(subscriber)
-    subscriber.begin_cut()
-    hub.publish(checkpoint("b"))
-    hub.publish(checkpoint("c"))
-    assert listening.woken == []
-    subscriber.end_cut(frozenset({"a", "b"}))
-    assert listening.woken == ["news"]
-    hub.publish(checkpoint("c"))
-    subscriber.begin_cut()
-    subscriber.end_cut(frozenset({"a", "b", "c"}))
-    assert listening.woken == ["news"]
+def test_observers_are_told_of_every_checkpoint() -> None:
+    hub = Hub(PLAN)
+    seen: list[int] = []
+    hub.observers.append(lambda checkpoint: seen.append(checkpoint.head.checkpoint))
+    hub.publish(Checkpoint(Head("term", 7, 1), frozenset(), frozenset(), frozenset()))
+    assert (seen, hub.published) == ([7], 1)
+
+
+async def _next(hub: Hub, published: int) -> str:
+    waiting = asyncio.create_task(hub.next_checkpoint(30, published))
+    await asyncio.sleep(0)
+    hub.publish(Checkpoint(Head("term", 1, 1), frozenset(), frozenset(), frozenset()))
+    await waiting
+    await hub.next_checkpoint(30, published)  # at once: it was published since
+    return "told"
+
+
+def test_a_long_poll_is_told_of_a_checkpoint_before_and_while_it_waits() -> None:
+    """P2: what came between a look and the wait is not missed."""
+    hub = Hub(PLAN)
+    assert asyncio.run(_next(hub, hub.published)) == "told"
+
+
+# ---------------------------------------------------------------- the pulse
+async def _beats(count: int) -> list[int]:
+    pulse = Pulse()
+    beats = [0] * count
+    enough = asyncio.Event()
+
+    def beat(place: int) -> None:
+        beats[place] += 1
+        if min(beats) >= 2:
+            enough.set()
+
+    joined = [functools.partial(beat, place) for place in range(count)]
+    for each in joined:
+        pulse.join(each)
+    await asyncio.wait_for(enough.wait(), 30)
+    for each in joined:
+        pulse.leave(each)
+    await pulse.stop()
+    return beats
+
+
+def test_every_stream_has_its_beats_from_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P19: a thousand streams cost one task."""
+    monkeypatch.setattr(limits, "HEARTBEAT_SECONDS", 0.02)
+    assert min(asyncio.run(_beats(50))) >= 2
+
+
+# ---------------------------------------------------------------- the wire
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 300_000])
+def test_a_message_is_framed_as_any_websocket_client_reads_it(size: int) -> None:
+    message = bytes(size)
+    client = ClientProtocol(parse_uri("ws://127.0.0.1/"), state=WebSocketState.OPEN, max_size=2**20)
+    client.receive_data(framed(message))
+    (frame,) = client.events_received()
+    assert isinstance(frame, Frame)
+    assert (frame.opcode, bytes(frame.data), frame.fin) == (Opcode.BINARY, message, True)

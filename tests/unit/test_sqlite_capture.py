@@ -13,8 +13,10 @@ import pytest
 from syncline.errors import ConfigError
 from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, TableConfig
 from syncline.source.port import Checkpoint
+from syncline.source.sqlite.replaced import probes_of
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
+from syncline.source.sqlite.uniques import index_parts
 from syncline.testing.plans import plan_for
 
 TABLES = """
@@ -44,6 +46,7 @@ class Lab:
     source: SqliteSource
     host: sqlite3.Connection
     plan: Plan
+    connections: list[sqlite3.Connection]
 
     def checkpoint(self) -> Checkpoint | None:
         return drive(self.source.take_checkpoint("t"))
@@ -62,12 +65,13 @@ class Lab:
 def lab(tmp_path: Path) -> Iterator[Lab]:
     host = sqlite3.connect(tmp_path / "clinic.db", isolation_level=None)
     host.executescript(TABLES)
-    source = SqliteSource(tmp_path / "clinic.db", inline=True)
+    connections: list[sqlite3.Connection] = []
+    source = SqliteSource(tmp_path / "clinic.db", inline=True, prepare=connections.append)
     plan = drive(plan_for(source, CONFIG))
     drive(source.provision(plan))
     drive(source.attach(plan))
     assert drive(source.begin_term("t"))
-    yield Lab(source, host, plan)
+    yield Lab(source, host, plan, connections)
     drive(source.close())
     host.close()
 
@@ -135,15 +139,16 @@ def test_deprovisioning_gives_the_journal_mode_back(tmp_path: Path) -> None:
 
 def test_no_statement_of_a_checkpoint_scans_a_table_of_the_companys(lab: Lab) -> None:
     """Every step of a path is a lookup by an index: what a checkpoint costs follows what changed, not what is there."""
-    statements: list[str] = []
-    connection = lab.source._connections[lab.source._sequencing]
-    connection.set_trace_callback(statements.append)
+    statements: list[tuple[sqlite3.Connection, str]] = []
+    for connection in lab.connections:
+        connection.set_trace_callback(lambda text, by=connection: statements.append((by, text)))
     lab.host.execute(f"UPDATE {QUOTED} SET patient_id = 'p2' WHERE \"select\" = 'v1'")
     lab.host.execute("UPDATE patients SET id = 'p9' WHERE id = 'p2'")
     assert lab.checkpoint()
-    connection.set_trace_callback(None)
+    for connection in lab.connections:
+        connection.set_trace_callback(None)
     scans = []
-    for statement in statements:
+    for connection, statement in statements:
         if re.match(r"\s*(SELECT|WITH|INSERT|DELETE)", statement) and "?" not in statement:
             for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}"):
                 if re.match(r"SCAN (t$|t |patients|visit)", row[3]):
@@ -194,13 +199,70 @@ def test_a_filter_that_could_fail_or_looks_elsewhere_is_refused(lab: Lab, where:
     assert refused.value.error_code == code
 
 
-def test_a_trigger_that_somebody_dropped_makes_every_device_download_anew(lab: Lab) -> None:
-    """P1: provisioning puts it back; what was written meanwhile is not missed."""
+def test_a_trigger_that_somebody_dropped_makes_every_device_download_the_table_anew(lab: Lab) -> None:
+    """P1: it is put back; what was written meanwhile is not missed."""
     lab.host.execute(f'DROP TRIGGER "syncline_update_{VISITS.replace(chr(34), chr(34) * 2)}"')
     lab.host.execute(f"UPDATE {QUOTED} SET note = 'unseen'")
     drive(lab.source.end_term("t"))
     drive(lab.source.provision(lab.plan))
     drive(lab.source.attach(lab.plan))
     assert drive(lab.source.begin_term("t2"))
-    cut = drive(lab.source.read_cut("d", {"sub": "p1"}, frozenset(), ("t", 0), 0, None))
-    assert not cut.valid
+    taken = drive(lab.source.take_checkpoint("t2"))
+    assert taken and VISITS in taken.raised
+
+
+def test_a_note_of_what_stands_in_the_way_scans_no_table(tmp_path: Path) -> None:
+    """P15: a host's INSERT costs a lookup per unique index, also by an index on an expression or a part of the rows."""
+    host = sqlite3.connect(tmp_path / "clinic.db", isolation_level=None)
+    host.executescript(
+        "CREATE TABLE t(id TEXT PRIMARY KEY, a TEXT COLLATE NOCASE UNIQUE, b TEXT, c TEXT);"
+        "CREATE UNIQUE INDEX u ON t(lower(b), c COLLATE NOCASE) WHERE c IS NOT NULL;"
+    )
+    source = SqliteSource(tmp_path / "clinic.db", inline=True)
+    table = drive(source.introspect()).table("t")
+    drive(source.close())
+    for probe in probes_of(table, table.key):
+        where = re.sub(r'(?i)new\.("\w+"|rowid)', "?1", probe.where)
+        rows = re.sub(r'(?i)new\.("\w+")', "?1", probe.rows)
+        plan = [row[3] for row in host.execute(f"EXPLAIN QUERY PLAN SELECT t.id FROM {rows} WHERE {where}", ("x",))]
+        assert any(step.startswith("SEARCH t ") for step in plan) and "SCAN t" not in plan, plan
+    host.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "terms", "where"),
+    [
+        ("CREATE UNIQUE INDEX i ON t(a)", ("a",), ""),
+        (
+            'CREATE UNIQUE INDEX "o(n" ON "t,(" ( "a,b" DESC , lower(x || \'),(\') asc)',
+            ('"a,b"', "lower(x || '),(')"),
+            "",
+        ),
+        ("CREATE UNIQUE INDEX i ON t(a COLLATE NOCASE DESC) WHERE b IN (1, 2)", ("a COLLATE NOCASE",), "b IN (1, 2)"),
+        ("CREATE UNIQUE INDEX i ON t(a -- one, two\n, [b)]) where(c)", ("a", "[b)]"), "(c)"),
+    ],
+)
+def test_what_an_index_is_on_is_read_from_its_statement(sql: str, terms: tuple[str, ...], where: str) -> None:
+    assert index_parts(sql) == (terms, where)
+
+
+def test_a_foreign_key_to_what_is_not_there_is_none(tmp_path: Path) -> None:
+    """SQLite takes it, and one such table must not hide all others."""
+    host = sqlite3.connect(tmp_path / "clinic.db")
+    host.execute("CREATE TABLE p(id TEXT PRIMARY KEY)")
+    host.execute("CREATE TABLE t(id TEXT PRIMARY KEY, a REFERENCES gone(id), b REFERENCES p(gone), c REFERENCES P)")
+    host.close()
+    source = SqliteSource(tmp_path / "clinic.db", inline=True)
+    table = drive(source.introspect()).table("t")
+    drive(source.close())
+    assert [(key.columns, key.table, key.references) for key in table.foreign_keys] == [(("c",), "p", ("id",))]
+
+
+def test_deprovisioning_leaves_the_companys_table_of_nearly_our_name(lab: Lab) -> None:
+    """P15: SQLite's LIKE takes no notice of case."""
+    lab.host.execute("CREATE TABLE Syncline_Notes(id TEXT PRIMARY KEY)")
+    lab.host.execute("INSERT INTO Syncline_Notes VALUES('kept')")
+    drive(lab.source.end_term("t"))
+    assert drive(lab.source.deprovision())
+    assert lab.host.execute("SELECT id FROM Syncline_Notes").fetchall() == [("kept",)]
+    assert not lab.host.execute("SELECT name FROM sqlite_schema WHERE name GLOB 'syncline_*'").fetchall()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from syncline.cli.options import ReplicaFile, ServerUrl, Token
 from syncline.cli.output import print_line
+from syncline.cli.receipt_text import receipt_line
 from syncline.cli.token_source import token_source
 
 if TYPE_CHECKING:
@@ -41,16 +42,21 @@ def run(db: ReplicaFile, server: ServerUrl, token: Token) -> None:
 
 
 def status_line(status: Status) -> str:
-    """`live · checkpoint 12 · 0 pending · 0 refused · last sync 17:42:05`"""
+    """`live · checkpoint 12 · 0 pending · 0 refused · last sync 17:42:05`, and the receipt where nothing is pending."""
     parts = [
         status.state.replace("_", " "),
         f"checkpoint {status.checkpoint}",
     ]
+    if status.progress is not None:
+        of = f" of {status.progress.total_rows:,}" if status.progress.total_rows else ""
+        parts.append(f"{status.progress.rows:,}{of} rows")
     parts += [
         f"{status.pending:,} pending",
         f"{status.rejected:,} refused",
         f"last sync {_local(status.last_synced_at) if status.last_synced_at else 'never'}",
     ]
+    if status.receipt is not None and not status.pending:
+        parts.append(receipt_line(status.receipt))
     return " · ".join(parts)
 
 

@@ -11,7 +11,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from syncline.cli import check, conflicts, deprovision, device, devices, init, provision, rejections, serve, token
+from syncline.cli import (
+    check,
+    conflicts,
+    deprovision,
+    device,
+    devices,
+    doctor,
+    init,
+    migrate,
+    program,
+    provision,
+    rejections,
+    serve,
+    token,
+)
 from syncline.cli.output import print_error, print_line, print_note
 from syncline.errors import SynclineError
 
@@ -31,6 +45,9 @@ app.command("init", epilog="Example: syncline init sqlite:///clinic.db")(init.in
 app.command("check", epilog="Example: syncline check --json")(check.check)
 app.command("provision", epilog="Example: syncline provision --sql > capture.sql")(provision.provision)
 app.command("deprovision", epilog="Example: syncline deprovision --yes")(deprovision.deprovision)
+app.command("migrate", epilog="Example: syncline migrate -- alembic upgrade head")(migrate.migrate)
+app.command("doctor", epilog="Example: syncline doctor --json")(doctor.doctor)
+app.command("program", epilog="Example: syncline program > program.json")(program.program)
 app.command("serve", epilog="Example: syncline serve --host 0.0.0.0 --port 8787")(serve.serve)
 app.command("token", epilog="Example: syncline token --sub nurse-17 --claim tenant=acme --ttl 8h")(token.token)
 app.add_typer(device.app, name="device")

@@ -7,13 +7,15 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
 
+from syncline import limits
 from syncline.errors import ConfigError, SynclineError
+from syncline.server.uvicorn_wire import WiredProtocol
 
 GRACEFUL_SECONDS = 5
 """How long requests that are being answered may go on after the server was told to end."""
@@ -26,8 +28,18 @@ def run_server(app: Any, host: str, port: int, log_level: str, announce: Callabl
 
     SynclineError: `bad_address` or `address_in_use`, or the application's own if it does not start.
     """
-    _configure_logging(log_level)
-    listener = _listen(host, port)
+    configure_logging(log_level)
+    listener = listen(host, port)
+    try:
+        serve_on(listener, app, lambda: announce(url_of(host, listener)))
+    finally:
+        listener.close()
+
+
+def serve_on(
+    listener: socket.socket, app: Any, ready: Callable[[], None], until: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until `until` returns; SynclineError if the application does not start."""
     guarded = _StartupGuard(app)
     config = uvicorn.Config(
         guarded,
@@ -36,16 +48,18 @@ def run_server(app: Any, host: str, port: int, log_level: str, announce: Callabl
         lifespan="on",
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
+        ws=WiredProtocol,
+        ws_max_size=limits.REQUEST_BYTES_MAX + 1,
+        ws_per_message_deflate=False,  # frames are compressed once for all, and not for each device
+        ws_ping_interval=None,  # the heartbeats of the protocol do it
     )
-    server = _Server(config, lambda: announce(_url(host, listener)))
+    server = _Server(config, ready)
     try:
-        asyncio.run(server.run_until_told(listener))
+        _run(server.run_until_told(listener, until))
     except SystemExit:
         if guarded.error is None:
             raise
         raise guarded.error from None
-    finally:
-        listener.close()
 
 
 class _Server(uvicorn.Server):
@@ -55,14 +69,21 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
 
-    async def run_until_told(self, listener: socket.socket) -> None:
+    async def run_until_told(self, listener: socket.socket, until: Callable[[], Awaitable[None]] | None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 loop.add_signal_handler(number, self.handle_exit, number, None)
             except NotImplementedError:  # Windows
                 signal.signal(number, self.handle_exit)
+        watching = asyncio.create_task(self._end_after(until)) if until is not None else None
         await self.serve(sockets=[listener])
+        if watching is not None:
+            watching.cancel()
+
+    async def _end_after(self, until: Callable[[], Awaitable[None]]) -> None:
+        await until()
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,7 +117,17 @@ class _StartupGuard:
             self.error = error
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """On uvloop where there is one: a change told to a thousand devices costs a third less."""
+    try:
+        import uvloop
+    except ImportError:  # pragma: no cover - depends on the installation
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+def listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -117,12 +148,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(host: str, listener: socket.socket) -> str:
+def url_of(host: str, listener: socket.socket) -> str:
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _configure_logging(level: str) -> None:
+def configure_logging(level: str) -> None:
     """Log lines go to standard error. uvicorn is only heard when something is wrong."""
     if level not in LOG_LEVELS:
         raise ConfigError(f'There is no log level "{level}".', hint=f"Use {', '.join(LOG_LEVELS)}.", code="bad_option")

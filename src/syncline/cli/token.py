@@ -25,7 +25,7 @@ def token(sub: Sub, claim: Claim = None, ttl: Ttl = "8h", config: Config = CONFI
     with server_extra():
         from syncline.server.auth import issue_token
         from syncline.server.config_values import duration_seconds
-    claims = dict(_claim_of(text) for text in claim or ())
+    claims = dict(claim_of(text) for text in claim or ())
     seconds = duration_seconds(ttl)
     if not seconds or seconds < 1:
         raise ConfigError(f'--ttl "{ttl}" is not a time.', hint="Write 60s, 90m, 8h or 7d.", code="bad_option")
@@ -36,7 +36,8 @@ def token(sub: Sub, claim: Claim = None, ttl: Ttl = "8h", config: Config = CONFI
         print_line(text)
 
 
-def _claim_of(text: str) -> tuple[str, str]:
+def claim_of(text: str) -> tuple[str, str]:
+    """`NAME=VALUE` as typed after --claim; ConfigError for anything else."""
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise ConfigError(

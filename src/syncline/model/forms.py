@@ -10,7 +10,6 @@ changes nothing.
 from __future__ import annotations
 
 import re
-import uuid
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 
@@ -58,17 +57,16 @@ def instant_form(value: object) -> str:
 
 
 def uuid_form(value: object) -> str:
-    """With dashes, in lower case; read from 32 hex digits, braces, `urn:uuid:` and 16 bytes."""
-    if isinstance(value, uuid.UUID):
-        return str(value)
+    """With dashes, in lower case; read from 32 hex digits, braces, `urn:uuid:`, 16 bytes and `uuid.UUID`."""
     if isinstance(value, bytes):
-        if len(value) != 16:
-            raise ValueError("a UUID is not of 16 bytes")
-        return str(uuid.UUID(bytes=value))
-    digits = _text(value, "UUID").strip().lower().removeprefix("urn:uuid:").strip("{}").replace("-", "")
+        digits = value.hex()
+    else:
+        hexadecimal = getattr(value, "hex", None)
+        text = hexadecimal if isinstance(hexadecimal, str) else _text(value, "UUID")
+        digits = text.strip().lower().removeprefix("urn:uuid:").strip("{}").replace("-", "")
     if not _UUID.fullmatch(digits):
         raise ValueError("a UUID is not of 32 hex digits")
-    return str(uuid.UUID(hex=digits))
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def decimal_form(value: object) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from syncline.errors import ProtocolError
 from syncline.model.program_base import pending_views
+from syncline.model.program_load import load_statements, load_tables
 from syncline.model.program_shape import MASK_BITS, Shape, build_shape
 from syncline.model.program_statements import RECORD, RENUMBER_TABLE, table_statements
 from syncline.model.program_tables import our_indexes, our_tables, scratch_table, source_indexes, synced_table
@@ -47,6 +48,11 @@ class ProgramTable:
     def key_places(self) -> tuple[int, ...]:
         """Where in a row the key's columns are."""
         return tuple(self.columns.index(column) for column in self.key)
+
+    @property
+    def loads(self) -> bool:
+        """False for a table of a program of before there were tables to load into."""
+        return "load" in self.ddl
 
     @property
     def words(self) -> int:
@@ -152,10 +158,11 @@ def _dump_table(plan: Plan, synced: SyncedTable, shape: Shape, layout: int) -> d
             "table": synced_table(plan, synced, shape),
             "ours": our_tables(shape),
             "our_indexes": our_indexes(shape),
+            "load": load_tables(plan, synced, shape),
             "indexes": source_indexes(synced, shape),
             "triggers": capture_triggers(shape),
         },
-        "statements": table_statements(shape),
+        "statements": {**table_statements(shape), **load_statements(shape)},
     }
 
 

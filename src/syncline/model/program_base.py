@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from syncline.model.identifiers import literal
 from syncline.model.program_shape import Shape
 
-FILE_FORMAT = 1
-"""Of the tables below; a file written by a later version is refused."""
+FILE_FORMAT = 2
+"""Of the tables below. Whoever changes them writes a step in `replica/versions.py`, which says how."""
 
 BOOTSTRAP = (
     # `seq`, `grp` and `applying` are read and written by the capture triggers: the row is kept small.
@@ -37,8 +37,27 @@ BOOTSTRAP = (
     "CREATE TABLE IF NOT EXISTS syncline_program (kind TEXT PRIMARY KEY, hash TEXT NOT NULL, document TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS syncline_bucket (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     "CREATE TABLE IF NOT EXISTS syncline_stage (n INTEGER PRIMARY KEY, frame BLOB NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS syncline_parked (
+    # What is staged of a long download. `frames`: the last one of `syncline_stage` that `token` covers; `put`: rows in
+    # the tables that are loaded; `loading`: their names, as JSON; `rows`, `bytes` and `total_rows`: as the server says.
+    """CREATE TABLE IF NOT EXISTS syncline_job (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        token TEXT NOT NULL,
+        reset INTEGER NOT NULL,
+        frames INTEGER NOT NULL,
+        put INTEGER NOT NULL,
+        loading TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        total_rows INTEGER
+    )""",
+    # Buckets that staged rows name and that are not held yet; `listed`: by the frame that opened the download.
+    """CREATE TABLE IF NOT EXISTS syncline_job_bucket (
         id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        listed INTEGER NOT NULL
+    )""",
+    """CREATE TABLE IF NOT EXISTS syncline_parked (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         n INTEGER NOT NULL,
         table_name TEXT NOT NULL,
         key TEXT NOT NULL,
@@ -48,7 +67,8 @@ BOOTSTRAP = (
         reason TEXT NOT NULL,
         row_values TEXT,
         grp INTEGER,
-        at TEXT NOT NULL
+        at TEXT NOT NULL,
+        increments TEXT
     )""",
     """CREATE TABLE IF NOT EXISTS syncline_conflict (
         id INTEGER PRIMARY KEY,
@@ -64,6 +84,18 @@ BOOTSTRAP = (
         device TEXT,
         at TEXT NOT NULL
     )""",
+    # `reached` and `refused` count since the outbox was last empty; what begins with `last_` is the receipt of then.
+    """CREATE TABLE IF NOT EXISTS syncline_receipt (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        reached INTEGER NOT NULL DEFAULT 0,
+        refused INTEGER NOT NULL DEFAULT 0,
+        last_reached INTEGER NOT NULL DEFAULT 0,
+        last_refused INTEGER NOT NULL DEFAULT 0,
+        last_at_us INTEGER
+    )""",
+    "INSERT OR IGNORE INTO syncline_receipt (id) VALUES (1)",
+    # Which cut last touched a table: live queries of every process run again for their own tables only.
+    "CREATE TABLE IF NOT EXISTS syncline_changed (table_name TEXT PRIMARY KEY, apply_count INTEGER NOT NULL)",
     """CREATE VIEW IF NOT EXISTS syncline_rejections AS
         SELECT id, table_name, key, operation, code, reason, row_values, at FROM syncline_parked""",
     """CREATE VIEW IF NOT EXISTS syncline_conflicts AS

@@ -8,8 +8,11 @@ from syncline.model.schema import ForeignKey
 from syncline.model.scopes import Plan, SyncedTable, declared_parent
 
 
-def synced_table(plan: Plan, synced: SyncedTable, shape: Shape) -> str:
-    """Not STRICT, nothing UNIQUE, NOT NULL or CHECK: the source's rules are the source's to enforce."""
+def synced_table(plan: Plan, synced: SyncedTable, shape: Shape, name: str = "") -> str:
+    """Not STRICT, nothing UNIQUE, NOT NULL or CHECK: the source's rules are the source's to enforce.
+
+    `name`: quoted, where it is not the table's own.
+    """
     parts = []
     for column in shape.columns:
         default = f" DEFAULT {shape.defaults[column]}" if column in shape.defaults else ""
@@ -18,7 +21,7 @@ def synced_table(plan: Plan, synced: SyncedTable, shape: Shape) -> str:
     for key in brought_along(plan, synced):
         own, theirs = quote_list(key.columns), quote_list(key.references)
         parts.append(f"FOREIGN KEY ({own}) REFERENCES {quote(key.table)} ({theirs}) DEFERRABLE INITIALLY DEFERRED")
-    return f"CREATE TABLE {shape.table} ({', '.join(parts)})"
+    return f"CREATE TABLE {name or shape.table} ({', '.join(parts)})"
 
 
 def brought_along(plan: Plan, synced: SyncedTable) -> list[ForeignKey]:
@@ -40,7 +43,7 @@ def brought_along(plan: Plan, synced: SyncedTable) -> list[ForeignKey]:
 
 def our_tables(shape: Shape) -> dict[str, str]:
     """kind -> CREATE TABLE, in the main file."""
-    keys = [f"{name} {shape.types[column]}".rstrip() for name, column in zip(shape.key_names, shape.key, strict=True)]
+    keys = _key_columns(shape)
     old, new = _typed(shape, "o"), _typed(shape, "n")
     masks = [f"{name} INTEGER NOT NULL" for name in shape.mask_names]
     record = [
@@ -55,14 +58,22 @@ def our_tables(shape: Shape) -> dict[str, str]:
     ]
     shadow = [*masks, *keys, *old, *new]
     sent = ["n INTEGER PRIMARY KEY", "epoch INTEGER NOT NULL", "seq INTEGER NOT NULL", "sent_at INTEGER NOT NULL"]
-    key_list = ", ".join(shape.key_names)
     return {
-        "held": f"CREATE TABLE {shape.ours('held')} ({', '.join([*keys, 'bucket INTEGER'])}, "
-        f"PRIMARY KEY ({key_list}, bucket)) WITHOUT ROWID",
+        "held": held_table(shape, "held"),
         "outbox": f"CREATE TABLE {shape.ours('outbox')} ({', '.join(['seq INTEGER PRIMARY KEY', *record, *shadow])})",
         "sent": f"CREATE TABLE {shape.ours('sent')} ({', '.join([*sent, *record, *shadow])})",
         "replaced": f"CREATE TABLE {shape.ours('replaced')} ({', '.join([*keys, *old])})",
     }
+
+
+def held_table(shape: Shape, kind: str) -> str:
+    """Which buckets hold which rows."""
+    columns, key = [*_key_columns(shape), "bucket INTEGER"], ", ".join(shape.key_names)
+    return f"CREATE TABLE {shape.ours(kind)} ({', '.join(columns)}, PRIMARY KEY ({key}, bucket)) WITHOUT ROWID"
+
+
+def _key_columns(shape: Shape) -> list[str]:
+    return [f"{name} {shape.types[column]}".rstrip() for name, column in zip(shape.key_names, shape.key, strict=True)]
 
 
 def _typed(shape: Shape, letter: str) -> list[str]:

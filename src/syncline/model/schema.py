@@ -41,10 +41,23 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class Unique:
+    """What no two rows may have alike: `terms` are SQL expressions over the table's columns, each compared by its
+    collation, among the rows that pass `where` (all, if it is empty). `columns`: those that it reads."""
+
+    terms: tuple[str, ...]
+    collations: tuple[str, ...]
+    where: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """`key` is empty where there is none that Syncline can use; then `refusal` says why and `remedy` what to do.
 
-    `generated_key`: the database makes up the key of a row that is inserted without one.
+    `generated_key`: the database makes up the key of a row that is inserted without one. `uniques` and `row_number`
+    matter where a database removes rows that stand in the way of a new one: `row_number` is the name of a number that
+    rows have besides their key, or empty.
     """
 
     name: str
@@ -55,6 +68,8 @@ class Table:
     generated_key: bool = False
     refusal: str = ""
     remedy: str = ""
+    uniques: tuple[Unique, ...] = ()
+    row_number: str = ""
 
     def column(self, name: str) -> Column:
         """The column of that name, any case; ConfigError with the nearest name otherwise."""
@@ -70,6 +85,13 @@ class Table:
     @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+    @property
+    def nullable_key(self) -> tuple[str, ...]:
+        """The key columns that may hold NULL: a row in which one does cannot be told from others, and stays at home."""
+        if self.generated_key:
+            return ()
+        return tuple(column.name for column in map(self.column, self.key) if not column.not_null)
 
     def has_index_on(self, columns: Iterable[str]) -> bool:
         """Whether a lookup by these columns needs no scan: they lead the key or an index, in any order."""

@@ -1,8 +1,9 @@
 """Frames: what a download is made of, and how they are packed.
 
 A frame is a JSON object with its type in "t". On the wire it is one byte that names the packing (0 plain, 1 gzip,
-2 zstd) and the bytes; in an HTTP body each is preceded by its length (four bytes, big-endian); in a WebSocket it is
-one binary message. A packed frame may be sent to any number of subscribers.
+2 zstd) and the bytes; in an HTTP body each is preceded by its length (four bytes, big-endian); a binary message of a
+WebSocket is one packed frame, or a bundle: the byte 3 and then several, each preceded by its length. A packed frame may
+be sent to any number of subscribers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from syncline import limits
@@ -23,10 +25,12 @@ except ImportError:  # pragma: no cover - depends on the installation
     zstandard = None  # type: ignore[assignment]
 
 PLAIN, GZIP, ZSTD = 0, 1, 2
+BUNDLE = 3
 PACKINGS = {"plain": PLAIN, "gzip": GZIP, **({"zstd": ZSTD} if zstandard else {})}
 """Names, as `hello` negotiates them, of the packings that this installation can read and write."""
 
 _LENGTH = struct.Struct(">I")
+BUNDLE_MARK = bytes([BUNDLE])
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -38,10 +42,17 @@ def dump_rows(
     table: str, layout: int, buckets: Sequence[str], of: Sequence[int | Sequence[int]] | None, rows: Sequence[str]
 ) -> bytes:
     """A `rows` frame from rows that are JSON text already: images are spliced, not decoded and encoded again."""
+    return dump_row_array(table, layout, buckets, of, f"[{','.join(rows)}]".encode())
+
+
+def dump_row_array(
+    table: str, layout: int, buckets: Sequence[str], of: Sequence[int | Sequence[int]] | None, rows: bytes
+) -> bytes:
+    """The same from all rows as one JSON array."""
     head: dict[str, Any] = {"t": "rows", "table": table, "layout": layout, "buckets": buckets}
     if of is not None:
         head["of"] = of
-    return dump(head)[:-1] + f',"rows":[{",".join(rows)}]}}'.encode()
+    return b'%b,"rows":%b}' % (dump(head)[:-1], rows)
 
 
 def choose_packing(offered: Collection[str]) -> int:
@@ -58,9 +69,26 @@ def pack(frame: bytes, packing: int) -> bytes:
         raise LimitError(f"A frame of {len(frame)} bytes is above the limit of {limits.FRAME_BYTES_MAX}.")
     if packing == PLAIN or len(frame) < limits.FRAME_COMPRESS_BYTES_MIN:
         return b"\0" + frame
-    body = zstandard.ZstdCompressor(level=3).compress(frame) if packing == ZSTD else zlib.compress(frame, 5)
+    body = _compress_zstd(frame) if packing == ZSTD else zlib.compress(frame, 5)
     # What does not compress grows, and a frame at the limit would be refused by its reader.
     return bytes([packing]) + body if len(body) < len(frame) else b"\0" + frame
+
+
+ZSTD_LEVEL = 1
+"""On rows it is as small as level 3, and takes half the time."""
+
+_idle_compressors: list[Any] = []
+
+
+def _compress_zstd(frame: bytes) -> bytes:
+    """Making a compressor costs as much as compressing a small frame. One that is in use is in nobody else's hands."""
+    try:
+        compressor = _idle_compressors.pop()
+    except IndexError:
+        compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+    packed: bytes = compressor.compress(frame)
+    _idle_compressors.append(compressor)
+    return packed
 
 
 def unpack(packed: bytes, bytes_max: int = limits.FRAME_BYTES_MAX) -> bytes:
@@ -133,18 +161,39 @@ def _depth(value: Any, depth_max: int) -> int:
     depth = 0
     while level and depth <= depth_max:
         depth += 1
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if type(outer) is dict else outer)
-            if type(inner) is dict or type(inner) is list
-        ]
+        if _CONTAINERS.isdisjoint(map(type, chain.from_iterable(map(_members, level)))):
+            break
+        level = [inner for outer in level for inner in _members(outer) if type(inner) in _CONTAINERS]
     return depth
+
+
+_CONTAINERS = frozenset({dict, list})
+
+
+def _members(container: Any) -> Iterable[Any]:
+    return container.values() if type(container) is dict else container
 
 
 def with_length(packed: bytes) -> bytes:
     """A packed frame as it stands in an HTTP body."""
     return _LENGTH.pack(len(packed)) + packed
+
+
+def bundle(packed: Iterable[bytes]) -> bytes:
+    """Several packed frames as one message of a WebSocket. What is done per message costs more than a small frame."""
+    return b"".join((BUNDLE_MARK, *map(with_length, packed)))
+
+
+def unbundle(message: bytes, bytes_max: int = limits.LIVE_MESSAGE_BYTES_MAX) -> list[bytes]:
+    """The packed frames of a message, whether it is a bundle or a single one."""
+    if message[:1] != BUNDLE_MARK:
+        return [message]
+    if len(message) > bytes_max:
+        raise LimitError(f"A bundle of {len(message)} bytes is above the limit of {bytes_max}.")
+    reader = FrameReader()
+    found = list(reader.feed(message[1:]))
+    reader.close()
+    return found
 
 
 class FrameReader:

@@ -65,7 +65,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class HelloAnswer:
-    """`last` is the device's last number that the source holds.
+    """`last` is the device's last number that the source holds, `last_id` the id of that mutation if it is still known.
 
     `identity`: "known"; "new" (first contact, or the file was restored or copied: use `device` from now on, number
     the outbox afresh from 1 and offer it again, together with what was sent in the last days if `reoffer_sent`).
@@ -86,6 +86,7 @@ class HelloAnswer:
     reoffer_sent: bool = False
     program: dict[str, Any] | None = None
     limits: dict[str, int] = field(default_factory=dict)
+    last_id: bytes | None = None
 
     def dump(self) -> dict[str, Any]:
         return {
@@ -103,6 +104,7 @@ class HelloAnswer:
             "reoffer_sent": self.reoffer_sent,
             "program": self.program,
             "limits": self.limits,
+            "last_id": id_text(self.last_id),
         }
 
     @classmethod
@@ -131,6 +133,7 @@ class HelloAnswer:
             reoffer_sent=checks.boolean(message, "reoffer_sent"),
             program=program,
             limits=given,
+            last_id=optional_id(message, "last_id"),
         )
 
 
@@ -196,7 +199,7 @@ class Mutation:
             raise checks.bad("new", "says what a row becomes that is deleted")
         return cls(
             number=checks.integer(message, "n", minimum=1),
-            id=_mutation_id(message),
+            id=mutation_id(message),
             table=checks.text(message, "table"),
             operation=operation,  # type: ignore[arg-type]
             key=decode_row(key),
@@ -223,14 +226,24 @@ def _is_longer(value: str | bytes, bytes_max: int) -> bool:
     return len(value) * 4 > bytes_max and len(value.encode()) > bytes_max
 
 
-def _mutation_id(message: dict[str, Any]) -> bytes:
+def mutation_id(message: dict[str, Any], field_name: str = "id") -> bytes:
+    """The 16 bytes that name a mutation, everywhere and for ever."""
     try:
-        identity = base64.b64decode(checks.text(message, "id", 24), validate=True)
+        identity = base64.b64decode(checks.text(message, field_name, 24), validate=True)
     except (ValueError, binascii.Error):
         identity = b""
     if len(identity) != 16:
-        raise checks.bad("id", "is not 16 bytes in base64")
+        raise checks.bad(field_name, "is not 16 bytes in base64")
     return identity
+
+
+def optional_id(message: dict[str, Any], field_name: str) -> bytes | None:
+    return None if message.get(field_name) is None else mutation_id(message, field_name)
+
+
+def id_text(identity: bytes | None) -> str | None:
+    """As messages carry it."""
+    return None if identity is None else base64.b64encode(identity).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +319,42 @@ class UploadAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """How far a paged download has come: the `token` of the last `progress` that is durable on the device, and the
+    digest of the buckets that the job brings, lost ones left out; their names where the server asked for them."""
+
+    token: str
+    digest: str
+    buckets: tuple[str, ...] | None = None
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "token": self.token,
+            "digest": self.digest,
+            "buckets": None if self.buckets is None else list(self.buckets),
+        }
+
+    @classmethod
+    def load(cls, message: Any) -> Stage | None:
+        if message is None:
+            return None
+        if type(message) is not dict:
+            raise checks.bad("stage", "is not an object")
+        named = message.get("buckets")
+        return cls(
+            token=checks.text(message, "token", limits.STAGE_TOKEN_CHARACTERS_MAX),
+            digest=checks.text(message, "digest"),
+            buckets=None if named is None else tuple(checks.texts(message, "buckets", limits.BUCKETS_PER_USER_MAX)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Download:
     """What the device has: `apply_count` is its counter of applied cuts, echoed by `commit`.
 
     `digest` is that of the bucket names it holds; `buckets` the names themselves, sent when the server asked for them
-    (error `buckets_needed`). `wait_seconds`: hold the answer until there is something, at most so long.
+    (error `buckets_needed`). `wait_seconds`: hold the answer until there is something, at most so long. `stage`: the
+    paged download that is under way.
     """
 
     device: str
@@ -320,6 +364,7 @@ class Download:
     digest: str
     buckets: tuple[str, ...] | None = None
     wait_seconds: float = 0.0
+    stage: Stage | None = None
 
     def dump(self) -> dict[str, Any]:
         return {
@@ -330,6 +375,7 @@ class Download:
             "digest": self.digest,
             "buckets": None if self.buckets is None else list(self.buckets),
             "wait": self.wait_seconds,
+            "stage": None if self.stage is None else self.stage.dump(),
         }
 
     @classmethod
@@ -346,4 +392,5 @@ class Download:
             digest=checks.text(message, "digest"),
             buckets=None if named is None else tuple(checks.texts(message, "buckets", limits.BUCKETS_PER_USER_MAX)),
             wait_seconds=float(wait),
+            stage=Stage.load(message.get("stage")),
         )

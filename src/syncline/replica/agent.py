@@ -29,6 +29,11 @@ class Agent:
     def is_running(self) -> bool:
         return self._thread.is_alive() and not self._is_over
 
+    @property
+    def is_current(self) -> bool:
+        """The caller is a callback of this agent's."""
+        return self._thread is threading.current_thread()
+
     def _run(self) -> None:
         self.engine.run()
         with self._ended:
@@ -41,7 +46,7 @@ class Agent:
         """Tells the thread to end and waits so long; False where a request is still under way. `then` is called once it
         has ended, here or there."""
         self.engine.post(Event.STOP)
-        if self._thread is not threading.current_thread():
+        if not self.is_current:
             self._thread.join(min(seconds, PATIENCE_SECONDS))
             if self._thread.is_alive():
                 self.engine.abort()

@@ -5,33 +5,38 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from syncline.clock import Clock
-from syncline.errors import ReplicaBusyError, ReplicaError, SyncTimeoutError
+from syncline.errors import ConfigError, ReplicaBusyError, ReplicaError, SyncTimeoutError
 from syncline.log import logger
-from syncline.replica import file as core
+from syncline.model.program import Program
 from syncline.replica import status as reading
 from syncline.replica.agent import Agent
+from syncline.replica.connectivity.choose import connectivity_for
+from syncline.replica.connectivity.port import Connectivity, NoConnectivity
+from syncline.replica.connectivity.surroundings import Surroundings
 from syncline.replica.engine import Engine, Goal
 from syncline.replica.file import ReplicaFile
-from syncline.replica.records import read_conflicts, read_rejections
+from syncline.replica.holder import take_file
+from syncline.replica.local import LocalReplica
+from syncline.replica.patience import checked_seconds, wait_for, was_overtaken
+from syncline.replica.programs import Bundled, load_bundled
 from syncline.replica.session import Event
 from syncline.replica.status import Progress, Status
 from syncline.replica.transport import HttpTransport, Token, Transport
 from syncline.replica.wipe import wipe_file
 from syncline.system.clock import SYSTEM_CLOCK
-from syncline.system.database import Prepare, open_database
+from syncline.system.database import Prepare
 from syncline.system.lock import FileLock
 
 _log = logger("replica")
 
 STOP_SECONDS = 3.0
-EVENTS = ("status", "changed", "rejected", "conflict", "wiped")
+EVENTS = ("status", "changed", "rejected", "conflict", "receipt", "wiped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,13 @@ class SyncReport:
     seconds: float
 
 
-class Replica:
+class Replica(LocalReplica):
     """A local SQLite file, and the agent that keeps it in step with the server.
 
     `token` is a string, or a function that returns one and is asked before each request. The file is created where it
-    is missing; nothing is sent until `start` or `sync`. ReplicaBusyError where another agent has the file.
+    is missing; nothing is sent until `start` or `sync`, which raise ReplicaBusyError while another agent has the file.
+    `schema_version` is what the app declares of itself to the office. `program`, a file that `syncline program` wrote,
+    or its content, is installed where the file has none: the first start needs no network then.
     """
 
     def __init__(
@@ -63,52 +70,99 @@ class Replica:
         token: Token,
         *,
         replace_user: bool = False,
+        schema_version: int | None = None,
+        program: Bundled | None = None,
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,
         prepare: Prepare | None = None,
+        connectivity: Connectivity | None = None,
     ) -> None:
-        self.path = Path(path)
+        super().__init__(path, prepare)
+        _check_arguments(token, schema_version)
         self._clock = clock
-        self._prepare = prepare
+        self._schema_version = schema_version
         self._transport = transport or HttpTransport(url, token)
-        self._lock = FileLock(reading.lock_path(self.path))
+        if connectivity is None:
+            connectivity = NoConnectivity() if transport is not None else connectivity_for(url)
+        self._surroundings = Surroundings(connectivity, self._surroundings_changed)
         self._callbacks: dict[str, list[Callable[..., None]]] = {name: [] for name in EVENTS}
         self._guard = threading.RLock()
+        self._lock: FileLock | None = None
         self._agent: Agent | None = None
+        self._waiting = 0
         self._opened: ReplicaFile | None = None
         self._written = ""
-        self._open()
-        if replace_user:
-            self._replace_user()
+        self._set_up(load_bundled(program) if program is not None else None, replace_user)
+
+    def _set_up(self, bundled: Program | None, replace_user: bool) -> None:
+        """Makes the file, or brings it up to date. Where another agent has it, that one did."""
+        try:
+            file = self._open()
+        except ReplicaBusyError as busy:
+            if replace_user:
+                raise
+            try:
+                reading.read_counts(self.path, self._prepare)
+            except ReplicaError:
+                raise busy from None
+            return
+        try:
+            if replace_user:
+                self._replace_user(file)
+            if bundled is not None:
+                file.install_bundled(bundled)
+        except sqlite3.Error as error:
+            raise ReplicaError(
+                f'The file "{self.path}" could not be set up: {error}.',
+                hint="Is the program that the app brings along whole, and the disk not full?",
+                code="bundled_program" if bundled is not None else "open_failed",
+            ) from error
+        finally:
+            self._let_go()
 
     def _open(self) -> ReplicaFile:
         """The file, and the lock that says that this agent has it."""
         if self._opened is None:
-            if not self._lock.acquire():
-                raise ReplicaBusyError(
-                    f'"{self.path}" has a sync agent already: {self._lock.owner() or "another process"}.',
-                    hint="Stop it, or open the file with sqlite3: reading and writing need no agent.",
-                )
             try:
-                self._opened = ReplicaFile(self.path, clock=self._clock, prepare=self._prepare)
-            except BaseException:
-                self._lock.release()
+                self._lock = take_file(self.path)
+                self._opened = ReplicaFile(
+                    self.path, clock=self._clock, prepare=self._prepare, schema_version=self._schema_version
+                )
+            except BaseException as error:
+                self._let_go()
+                if isinstance(error, sqlite3.Error | OSError):
+                    raise ReplicaError(
+                        f'"{self.path}" cannot be opened: {error}.',
+                        hint="Does its folder exist, and may this program write there?",
+                        code="open_failed",
+                    ) from error
                 raise
         return self._opened
 
-    def _close(self) -> None:
+    def _let_go(self) -> None:
+        """Another process may have an agent now."""
         opened, self._opened = self._opened, None
+        lock, self._lock = self._lock, None
         if opened is not None:
-            self._write_agent(opened, "stopped")
+            if self._written:
+                self._write_agent(opened, "stopped")
+            self._written = ""
             opened.close()
-        self._transport.close()
-        self._lock.release()
+        if lock is not None:
+            lock.release()
 
-    def _replace_user(self) -> None:
-        file = self._open()
+    def _pause(self) -> None:
+        """A sync by hand is over."""
+        self._surroundings.end()
+        self._let_go()
+
+    def _close(self) -> None:
+        self._pause()
+        self._transport.close()
+
+    def _replace_user(self, file: ReplicaFile) -> None:
         pending = file.pending()
         if pending:
-            self._close()
             raise ReplicaError(
                 f'"{self.path}" still holds {pending} changes that have not reached the office.',
                 hint="Sync once more as the user who made them.",
@@ -119,18 +173,27 @@ class Replica:
     # ------------------------------------------------------------ the agent
     def start(self) -> None:
         """Begins to stay in step, in a background thread; returns at once. Callbacks run on that thread."""
+        if self._is_in_callback:
+            self._refuse_in_callback("start()", unless=self._agent is not None and self._agent.engine.session.live)
+            return
         with self._guard:
             if self._agent is not None and self._agent.is_running and self._agent.engine.session.live:
                 return
             self._begin(live=True)
 
     def stop(self) -> None:
-        """Ends the agent and lets go of the file, which any program can go on using; `start` and `sync` begin anew."""
+        """Ends the agent and all live queries, and lets go of the file, which any program can go on using; `start` and
+        `sync` begin anew."""
+        self._watches.close_all()
+        if self._is_in_callback and self._agent is not None:
+            self._agent.end(0, then=self._close)
+            return
         with self._guard:
-            agent, self._agent = self._agent, None
-            if agent is None:
+            if self._agent is None:
                 self._close()
-            elif not agent.end(STOP_SECONDS, then=self._close):
+            elif self._agent.end(STOP_SECONDS, then=self._close):
+                self._agent = None
+            else:
                 _log.info("A request is still under way; the agent ends with it.")
 
     close = stop
@@ -141,26 +204,28 @@ class Replica:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def sync(self, timeout: float = 60.0) -> SyncReport:
-        """Uploads and downloads until both sides are quiet. Works with and without `start`.
+    def sync(self, timeout: float | None = 60.0) -> SyncReport:
+        """Uploads and downloads until both sides are quiet. Works with and without `start`, and from several threads.
 
-        SyncTimeoutError with `.report` after `timeout` seconds; AuthError, OtherUserError and what else waiting would
-        not heal at once.
+        SyncTimeoutError with `.report` after `timeout` seconds (None: never); AuthError, OtherUserError and what else
+        waiting would not heal at once. In a callback it would wait for itself: ReplicaError (`in_callback`).
         """
+        return self._sync(Goal(), timeout)
+
+    def _sync(self, goal: Goal, timeout: float | None) -> SyncReport:
+        seconds = checked_seconds(timeout)
+        self._refuse_in_callback("sync()")
         begun = time.monotonic()
-        goal = Goal()
-        with self._guard:
-            agent = self._agent
-            single = agent is None or not agent.is_running
-            if single or agent is None:
-                agent = self._begin(live=False, goal=goal)
-            else:
-                agent.engine.want(goal)
-        in_time = goal.reached.wait(timeout)
-        if not in_time:
-            agent.engine.give_up(goal)
-        if single:
-            agent.end(1.0)
+        while True:
+            agent = self._pursue(goal)
+            try:
+                in_time = wait_for(goal, agent, None if seconds is None else begun + seconds)
+            finally:
+                self._part(agent, goal)
+            if not was_overtaken(goal, agent, self._agent):
+                break
+            goal.reached.clear()
+            goal.error = None
         report = self._report(goal, time.monotonic() - begun)
         if not in_time:
             last = goal.last_error
@@ -172,6 +237,25 @@ class Replica:
         if goal.error is not None:
             raise goal.error
         return report
+
+    def _pursue(self, goal: Goal) -> Agent:
+        """The agent that works for the goal: the one that runs, or one for as long as somebody waits."""
+        with self._guard:
+            agent = self._agent
+            if agent is None or not agent.is_running:
+                agent = self._begin(live=False, goal=goal)
+            else:
+                agent.engine.want(goal)
+            self._waiting += 1
+            return agent
+
+    def _part(self, agent: Agent, goal: Goal) -> None:
+        """The last one who waits ends an agent that nobody started."""
+        agent.engine.give_up(goal)
+        with self._guard:
+            self._waiting -= 1
+            if self._waiting == 0 and self._agent is agent and not agent.engine.session.live:
+                agent.end(1.0, then=self._pause)
 
     def _report(self, goal: Goal, seconds: float) -> SyncReport:
         status = reading.read_counts(self.path, self._prepare)
@@ -188,23 +272,18 @@ class Replica:
             seconds=round(seconds, 3),
         )
 
-    def connectivity_changed(self, online: bool) -> None:
-        """What the operating system's callback calls."""
-        self._post(Event.ONLINE if online else Event.OFFLINE)
+    def connectivity_changed(self, online: bool | None = None, *, metered: bool | None = None) -> None:
+        """What the operating system's callback calls; None: it does not say. After `online=True` a sync follows at
+        once, unless the network came and went a moment ago. While the network is metered nothing is sent, but for
+        `sync()`.
+        """
+        self._surroundings.network(online, metered)
 
-    # ------------------------------------------------------------ the app's side
-    def connect(self) -> sqlite3.Connection:
-        """An ordinary connection (foreign keys on); any other way of opening the file is as good."""
-        return core.connect(self.path, self._prepare)
+    def power_changed(self, *, low_battery: bool) -> None:
+        """While the battery is low nothing is sent, but for `sync()`; what waits is sent at once afterwards."""
+        self._surroundings.power(low_battery)
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A group that the server applies or refuses as a unit. Rolled back if the block raises."""
-        tables = self._opened.store.outboxes if self._opened is not None else []
-        with core.transaction(self.path, self._prepare, tables) as connection:
-            yield connection
-        self._post(Event.COMMIT)
-
+    # ------------------------------------------------------------ what it says
     @property
     def status(self) -> Status:
         """Works offline and while a sync runs."""
@@ -219,45 +298,70 @@ class Replica:
             checkpoint=counts.checkpoint,
             last_synced_at=counts.last_synced_at,
             progress=Progress(*progress) if progress else None,
+            receipt=counts.receipt,
+            reason=reading.reason_of(session, self._surroundings.conditions, agent.engine.trouble if agent else None),
         )
 
-    def on(self, event: str, callback: Callable[..., None]) -> None:
-        """`event`: "status" (Status), "changed" (tables), "rejected", "conflict" (how many) or "wiped" (reason)."""
+    def on(self, event: str, callback: Callable[..., None]) -> Callable[[], None]:
+        """`event`: "status" (Status), "changed" (tables), "rejected", "conflict" (how many), "receipt" (Receipt) or
+        "wiped" (reason). Answers a function that takes the callback off again."""
         if event not in self._callbacks:
             raise ValueError(f'There is no event "{event}"; there are {", ".join(EVENTS)}.')
-        self._callbacks[event].append(callback)
+        if not callable(callback):
+            raise TypeError(f"A callback is a function, not {type(callback).__name__}.")
+        listening = self._callbacks[event]
+        listening.append(callback)
 
-    def rejections(self) -> list[dict[str, Any]]:
-        """`{id, table, key, operation, code, reason, values, group, at}` of what was refused, oldest first."""
-        with closing(open_database(self.path, prepare=self._prepare)) as connection:
-            return read_rejections(connection)
+        def take_off() -> None:
+            if callback in listening:
+                listening.remove(callback)
 
-    def dismiss(self, rejection: dict[str, Any] | int) -> None:
-        """Somebody has seen it: it is forgotten."""
-        number = rejection if isinstance(rejection, int) else rejection["id"]
-        with closing(open_database(self.path, prepare=self._prepare)) as connection:
-            connection.execute("PRAGMA secure_delete = ON")
-            connection.execute("DELETE FROM syncline_parked WHERE id = ?", (number,))
-
-    def conflicts(self) -> list[dict[str, Any]]:
-        """`{id, table, key, column, kind, rule, base, server, device, at}`: whose value was left out, and why."""
-        with closing(open_database(self.path, prepare=self._prepare)) as connection:
-            return read_conflicts(connection)
+        return take_off
 
     # ------------------------------------------------------------ inside
     def _begin(self, *, live: bool, goal: Goal | None = None) -> Agent:
-        if self._agent is not None and not self._agent.end(STOP_SECONDS):
+        if self._agent is not None and not self._agent.end(STOP_SECONDS, then=self._pause):
             raise ReplicaBusyError(
                 f'"{self.path}" is still busy with a request of the last sync.', hint="Try again in a moment."
             )
-        engine = Engine(self._open(), self._transport, live=live, announce=self._announce)
+        self._agent = None
+        file = self._open()
+        self._surroundings.begin()
+        conditions = self._surroundings.conditions
+        engine = Engine(file, self._transport, live=live, announce=self._announce, conditions=conditions)
         self._agent = Agent(engine, goal)
+        self._surroundings.changed_since(conditions)
         return self._agent
+
+    def _committed(self) -> None:
+        super()._committed()
+        self._post(Event.COMMIT)
+
+    @property
+    def _is_in_callback(self) -> bool:
+        return self._agent is not None and self._agent.is_current
+
+    def _refuse_in_callback(self, what: str, *, unless: bool = False) -> None:
+        if self._is_in_callback and not unless:
+            raise ReplicaError(
+                f"{what} was called by a callback, on the thread that it would wait for.",
+                hint="Call it from another thread.",
+                code="in_callback",
+            )
 
     def _post(self, event: Event) -> None:
         agent = self._agent
         if agent is not None:
             agent.engine.post(event)
+
+    def _surroundings_changed(self, events: tuple[Event, ...]) -> None:
+        """On any thread. A request over a network that is gone ends at once, and not when patience does."""
+        agent = self._agent
+        if agent is None:
+            return
+        agent.engine.tell(events)
+        if Event.OFFLINE in events or Event.MOVED in events:
+            agent.engine.abort()
 
     def _announce(self, event: str, content: Any) -> None:
         """On the sync thread."""
@@ -266,7 +370,9 @@ class Replica:
             if agent is not None and opened is not None:
                 self._write_agent(opened, reading.agent_state(agent.engine.session))
             content = self.status if self._callbacks["status"] else None
-        for callback in self._callbacks[event]:
+        if event == "changed":
+            self._watches.poller.look_now()
+        for callback in list(self._callbacks[event]):
             try:
                 callback(content)
             except Exception:
@@ -278,3 +384,12 @@ class Replica:
             return
         self._written = state
         file.note_agent(state)
+
+
+def _check_arguments(token: Token, schema_version: int | None) -> None:
+    if not isinstance(token, str) and not callable(token):
+        raise ConfigError(
+            f"A token is text, or a function that returns it, not {type(token).__name__}.", code="token_missing"
+        )
+    if schema_version is not None and (type(schema_version) is not int or not 0 <= schema_version < 2**53):
+        raise ConfigError(f"schema_version is a number from 0 on, not {schema_version!r}.", code="schema_version")

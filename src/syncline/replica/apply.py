@@ -17,20 +17,22 @@ from syncline.model.program import ProgramTable
 from syncline.protocol import checks
 from syncline.replica import records
 from syncline.replica.cut import Commit, Cut, body_of
+from syncline.replica.identity import refuse_another_copy
 from syncline.replica.install import forget_retired
-from syncline.replica.rows import buckets_of, decode, key_of, keys_of, rows_of
-from syncline.replica.store import State, Store
+from syncline.replica.load import holders, made_loads, place_load
+from syncline.replica.marks import note_changed
+from syncline.replica.receipt import Receipt, note_included
+from syncline.replica.rows import decode, key_of, keys_of, rows_of
+from syncline.replica.stage import Job, Stage
+from syncline.replica.store import DELETE_TAIL, State, Store
 from syncline.system.database import immediate
 from syncline.values import Key
-
-BULK_ROWS_MIN = 2_000
-"""A first load of at least so many rows is made without triggers and indexes, which are made again at its end."""
 
 
 @dataclass(frozen=True)
 class AppliedCut:
     """What one applied cut did. `newly_included`: own mutations that it is the first to include. `tables`: those whose
-    rows may have changed. `more`: the server has more at once."""
+    rows may have changed. `more`: the server has more at once. `receipt`: the outbox became empty by it."""
 
     checkpoint: int
     included: int
@@ -43,6 +45,7 @@ class AppliedCut:
     tables: frozenset[str]
     buckets_dropped: int
     is_first: bool
+    receipt: Receipt | None = None
 
 
 @dataclass
@@ -52,7 +55,6 @@ class _TableWork:
 
     pending: dict[Key, list[tuple[int, str]]] = field(default_factory=dict)
     put: set[Key] = field(default_factory=set)
-    is_bulk: bool = False
 
 
 def apply_cut(store: Store, cut: Cut, commit: Commit, *, purge_sent: bool = False) -> AppliedCut | None:
@@ -60,10 +62,9 @@ def apply_cut(store: Store, cut: Cut, commit: Commit, *, purge_sent: bool = Fals
     try:
         with immediate(store.connection):
             state = store.state()
-            if commit.apply_count != state.apply_count or state.wiped is not None:
-                if cut.staged:
-                    store.connection.execute("DELETE FROM syncline_stage")
+            if commit.apply_count + cut.pages != state.apply_count or state.wiped is not None:
                 return None
+            refuse_another_copy(store, state, commit.included, commit.included_id)
             return _Apply(store, cut, commit, state).run(purge_sent)
     except OverflowError as error:
         raise ProtocolError("An integer beyond 64 bits came as a plain number.", code="bad_value") from error
@@ -72,28 +73,37 @@ def apply_cut(store: Store, cut: Cut, commit: Commit, *, purge_sent: bool = Fals
 class _Apply:
     def __init__(self, store: Store, cut: Cut, commit: Commit, state: State) -> None:
         self._store = store
+        self._stage = Stage(store)
         self._cut = cut
         self._commit = commit
         self._state = state
-        self._included = max(state.included, commit.included)
+        self._keeps = cut.stage == "keep"
+        self._included = state.included if self._keeps else max(state.included, commit.included)
+        self._outcomes: list[dict[str, Any]] = []
         self._work: dict[str, _TableWork] = {}
         self._touched: set[str] = set()
         self._buckets: dict[str, int] = {}
-        self._put = self._removed = self._dropped = 0
+        self._put = self._removed = 0
+        self._dropped: set[str] = set()
 
     def run(self, purge_sent: bool) -> AppliedCut:
         db = self._store.connection
         db.execute("UPDATE syncline_state SET applying = 1")
+        job = self._staged()
         self._prepare()
-        if self._cut.reset:
+        if self._is_reset:
             self._forget_memberships()
-        for frame in body_of(self._store, self._cut):
+        if job is not None:
+            self._place(job)
+        for frame in body_of(self._stage, self._cut):
             self._take(frame)
+        if job is not None:
+            self._drop_buckets(sorted(set(self._stage.listed()) - set(self._commit.buckets_added)))
         self._name_buckets(self._commit.buckets_added)
         self._erase_records()
         self._correct()
         self._settle()
-        rejected, conflicts = records.write_outcomes(self._store, self._cut.outcomes, self._included)
+        rejected, conflicts = records.write_outcomes(self._store, self._outcomes, self._included)
         if self._state.has_pending:
             self._move_included()
         if purge_sent:
@@ -101,41 +111,56 @@ class _Apply:
             for table in self._store.tables.values():
                 self._store.run(table, "purge_sent", (before,))
         self._finish()
+        note_changed(self._store, self._touched)
+        newly_included = self._included - self._state.included
+        receipt = note_included(self._store, newly_included, rejected, self._commit.time_us)
         return AppliedCut(
-            checkpoint=self._commit.checkpoint,
+            checkpoint=self._state.base if self._keeps else self._commit.checkpoint,
             included=self._included,
             more=self._commit.more,
-            newly_included=self._included - self._state.included,
+            newly_included=newly_included,
             rows_put=self._put,
             rows_removed=self._removed,
             rejected=rejected,
             conflicts=conflicts,
             tables=frozenset(self._touched),
-            buckets_dropped=self._dropped,
-            is_first=not self._state.synced,
+            buckets_dropped=len(self._dropped),
+            is_first=not self._state.synced and not self._keeps,
+            receipt=receipt,
         )
 
     # ------------------------------------------------------------ before the frames
+    def _staged(self) -> Job | None:
+        """What this cut is the end of. Anything else that is staged is thrown away, but for a cut that only drops."""
+        job = None
+        if self._cut.is_paged:
+            if self._cut.opening is not None:
+                self._stage.open(*self._cut.opening)
+            self._stage.add(self._cut.tail)
+            job = self._stage.job()
+        elif not self._keeps:
+            self._stage.discard()
+        self._is_reset = self._cut.reset if job is None else job.is_reset
+        return job
+
     def _prepare(self) -> None:
-        bulk = max(self._cut.expected, self._cut.received) >= BULK_ROWS_MIN
         for table in self._store.tables.values():
             work = self._work[table.name] = _TableWork()
             if self._state.has_pending:
                 for number, operation, *key in self._store.fetch(table, "pending", (self._included,)):
                     work.pending.setdefault(tuple(key), []).append((number, operation))
-            if bulk and not self._state.synced and not self._store.number(table, "any_row"):
-                work.is_bulk = True
-                self._without_triggers(table)
 
-    def _without_triggers(self, table: ProgramTable) -> None:
-        for statement in (*table.ddl["triggers"], *table.ddl["indexes"]):
-            kind, name = records.name_of_definition(statement)
-            self._store.connection.execute(f"DROP {kind} {name}")
-
-    def _with_triggers(self, table: ProgramTable) -> None:
-        with self._store.guard.strict():
-            for statement in (*table.ddl["indexes"], *table.ddl["triggers"]):
-                self._store.connection.execute(statement)
+    def _place(self, job: Job) -> None:
+        """Loaded rows become those of their tables."""
+        self._store.connection.execute(
+            "INSERT OR IGNORE INTO syncline_bucket (id, name) SELECT id, name FROM syncline_job_bucket"
+        )
+        for name in sorted(made_loads(self._store, job.loading)):
+            table, work = self._store.table(name), self._work[name]
+            is_untouched = not work.pending and not self._store.number(table, "any_row")
+            work.put |= place_load(self._store, table, self._included, is_untouched=is_untouched)
+            self._touched.add(name)
+        self._put += job.put
 
     def _forget_memberships(self) -> None:
         """`reset`: what follows is everything. Every row that is here has to be looked at."""
@@ -146,10 +171,15 @@ class _Apply:
 
     # ------------------------------------------------------------ frames
     def _take(self, frame: dict[str, Any]) -> None:
-        if frame["t"] == "rows":
+        kind = frame["t"]
+        if kind == "rows":
             self._rows(frame)
-        elif frame["t"] == "remove":
+        elif kind == "remove":
             self._remove(frame)
+        elif kind == "replace":
+            self._replace(frame)
+        elif kind == "outcome":
+            self._outcomes.append(frame)
         else:
             self._drop_buckets(checks.texts(frame, "buckets", limits.BUCKETS_PER_USER_MAX))
 
@@ -159,15 +189,9 @@ class _Apply:
         rows, is_plain = rows_of(table, frame)
         ids = [self._bucket(name) for name in checks.texts(frame, "buckets", limits.BUCKETS_PER_USER_MAX)]
         self._store.run_many(table, "upsert", rows, is_plain)
-        places = table.key_places
-        if len(places) == 1:
-            (place,) = places
-            keys: list[Key] = [(row[place],) for row in rows]
-        else:
-            keys = [tuple([row[place] for place in places]) for row in rows]
-        holders = zip(keys, buckets_of(frame, len(rows), ids), strict=True)
-        self._store.run_many(table, "hold", [(*key, bucket) for key, of in holders for bucket in of], is_plain)
+        self._store.run_many(table, "hold", holders(table, frame, rows, ids), is_plain)
         if work.pending:
+            keys = (tuple([row[place] for place in table.key_places]) for row in rows)
             work.put.update(key for key in keys if key in work.pending)
         self._put += len(rows)
         self._touched.add(table.name)
@@ -180,6 +204,16 @@ class _Apply:
         self._store.run_many(table, "let_go", [(*key, bucket) for key in keys])
         self._touched.add(table.name)
 
+    def _replace(self, frame: dict[str, Any]) -> None:
+        """What follows is everything of this table in these buckets: they let go of every row, and take it again with
+        those that come."""
+        table = self._store.table(frame.get("table"))
+        for name in checks.texts(frame, "buckets", limits.BUCKETS_PER_USER_MAX):
+            bucket = self._bucket(name)
+            self._store.run(table, "look_bucket", (bucket,))
+            self._store.run(table, "let_go_bucket", (bucket,))
+        self._touched.add(table.name)
+
     def _drop_buckets(self, names: list[str]) -> None:
         for name in names:
             bucket = self._bucket(name)
@@ -189,7 +223,7 @@ class _Apply:
                     self._touched.add(table.name)
             self._store.connection.execute("DELETE FROM syncline_bucket WHERE id = ?", (bucket,))
             self._buckets.pop(name, None)
-            self._dropped += 1
+            self._dropped.add(name)
 
     def _bucket(self, name: str) -> int:
         found = self._buckets.get(name)
@@ -212,12 +246,12 @@ class _Apply:
 
     def _looked_tables(self) -> Iterator[ProgramTable]:
         for table in self._store.tables.values():
-            if table.name in self._touched or self._cut.reset:
+            if table.name in self._touched or self._is_reset:
                 yield table
 
     def _correct(self) -> None:
         """Outcomes that carry their key's true state: as if it had been put, or as if it were gone (rule 19)."""
-        for outcome in self._cut.outcomes:
+        for outcome in self._outcomes:
             state = outcome.get("state")
             table = self._store.tables.get(outcome.get("table") or "")
             if type(state) is not dict or table is None:
@@ -237,10 +271,11 @@ class _Apply:
             work = self._work[table.name]
             if self._state.has_pending and self._store.run(table, "look_included", (self._included,)).rowcount:
                 self._touched.add(table.name)
-            if table.name not in self._touched and not self._cut.reset:
+            if table.name not in self._touched and not self._is_reset:
                 continue
             keys = work.put & work.pending.keys()
             if self._store.number(table, "any_looked"):
+                self._touched.add(table.name)
                 self._removed += self._store.run(table, "delete_lost", (self._included,)).rowcount
                 self._store.run(table, "erase_lost_sent")
                 if work.pending:
@@ -280,25 +315,29 @@ class _Apply:
         forget_retired(self._store)
 
     def _finish(self) -> None:
-        db, store = self._store.connection, self._store
-        for table in store.tables.values():
-            if self._work[table.name].is_bulk:
-                self._with_triggers(table)
+        db = self._store.connection
+        for table in self._store.tables.values():
             if table.name in self._touched:
-                store.run(table, "empty_replaced")
-        if self._cut.staged:
-            db.execute("DELETE FROM syncline_stage")
-        left = self._dropped > 0 or self._removed > 0
+                self._store.run(table, "empty_replaced")
+        left = self._dropped or self._removed > 0
         db.execute(
-            "UPDATE syncline_state SET applying = 0, grp = 0, cursor = ?1, base = ?2, included = ?3, "
-            "seen = max(seen, ?4), apply_count = apply_count + 1, synced = max(synced, ?5), "
-            "purge_pending = max(purge_pending, ?6), seq = max(seq, ?3)",
+            "UPDATE syncline_state SET applying = 0, grp = 0, apply_count = apply_count + 1, "
+            "purge_pending = max(purge_pending, ?)",
+            (int(bool(left)),),
+        )
+        if self._keeps:
+            self._stage.forget_buckets(self._dropped)
+            db.execute(DELETE_TAIL)
+            return
+        self._stage.clear()
+        db.execute(
+            "UPDATE syncline_state SET cursor = ?1, base = ?2, included = ?3, seen = max(seen, ?4), "
+            "synced = max(synced, ?5), seq = max(seq, ?3)",
             (
                 self._commit.cursor,
                 self._commit.checkpoint,
                 self._included,
                 self._commit.time_us,
                 int(not self._commit.more),
-                int(left),
             ),
         )

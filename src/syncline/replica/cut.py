@@ -1,24 +1,25 @@
-"""Collecting the frames of one cut: small ones in memory, large ones in the file, and nothing applied before `commit`.
+"""Collecting the frames of one answer: few in memory, many in the file, and nothing applied before `commit`.
 
-While a download runs no write lock is held but for the moment in which a chunk of frames is put aside.
+While a download runs no write lock is held but for the moment in which a page, or a chunk of frames, is put aside.
 """
 
 from __future__ import annotations
 
-import json
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from syncline import limits
 from syncline.errors import ProtocolError
-from syncline.protocol import checks, frames
-from syncline.replica.store import Store
-from syncline.system.database import immediate
+from syncline.protocol import checks
+from syncline.protocol.messages import optional_id
+from syncline.replica.stage import Progress, Stage, Tail
+from syncline.replica.store import TAIL, Store
 
-MEMORY_ROWS_MAX = 5_000
-MEMORY_BYTES_MAX = 4 * 1024 * 1024
-"""A cut above one of these waits in `syncline_stage`."""
+MEMORY_ROWS_MAX = 20_000
+MEMORY_BYTES_MAX = 8 * 1024 * 1024
+"""What is above one of these waits in `syncline_stage`."""
 
 
 class Frame(dict[str, Any]):
@@ -33,15 +34,16 @@ class Frame(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The end of a cut. `buckets_added`: names; `time_us`: the server's time of it."""
+    """The end of a cut. `buckets_added`: names; `time_us`: the server's time of it. `cursor` None: as it is."""
 
-    cursor: str
+    cursor: str | None
     checkpoint: int
     buckets_added: tuple[str, ...]
     included: int
     time_us: int
     apply_count: int
     more: bool
+    included_id: bytes | None = None
 
     @classmethod
     def load(cls, frame: dict[str, Any]) -> Commit:
@@ -50,31 +52,50 @@ class Commit:
             raise checks.bad("buckets", "is not an object")
         added = checks.texts(buckets, "add", limits.BUCKETS_PER_USER_MAX) if "add" in buckets else []
         return cls(
-            cursor=checks.text(frame, "cursor"),
+            cursor=checks.optional_text(frame, "cursor"),
             checkpoint=checks.integer(frame, "checkpoint"),
             buckets_added=tuple(added),
             included=checks.integer(frame, "included"),
             time_us=checks.integer(frame, "time"),
             apply_count=checks.integer(frame, "apply_count"),
             more=checks.boolean(frame, "more"),
+            included_id=optional_id(frame, "included_id"),
         )
 
 
 @dataclass
 class Cut:
-    """What came of a cut so far. `expected`: how many rows the server thinks will come; `received`: how many did."""
+    """What came of an answer so far. `apply_count` is that of the file which it was made for, `pages` how many of its
+    pages are durable.
+
+    `stage`: "new" opens a paged download, "resume" goes on with one, "keep" leaves what is staged alone, None throws it
+    away. `is_stale`: made for another state of the file, and left aside. `expected`: how many rows the server thinks
+    will come; `received`: how many did.
+    """
 
     reset: bool
-    expected: int
+    expected: int | None
+    stage: str | None = None
+    apply_count: int | None = None
+    is_stale: bool = False
+    buckets: tuple[str, ...] = ()
+    pages: int = 0
     received: int = 0
-    outcomes: list[dict[str, Any]] = field(default_factory=list)
-    body: list[dict[str, Any]] = field(default_factory=list)
-    body_bytes: int = 0
-    body_rows: int = 0
-    staged: bool = False
+    bytes: int = 0
+    tail: Tail = field(default_factory=Tail)
+
+    @property
+    def is_paged(self) -> bool:
+        return self.stage in ("new", "resume")
+
+    @property
+    def opening(self) -> tuple[bool, tuple[str, ...]] | None:
+        """For the first page of a paged download: whether it is a reset, and its new buckets."""
+        return (self.reset, self.buckets) if self.stage == "new" and not self.pages else None
 
 
-BODY = frozenset({"rows", "remove", "drop_bucket"})
+BODY = frozenset({"rows", "remove", "replace", "drop_bucket", "outcome"})
+_STAGES = (None, "new", "resume", "keep")
 
 
 class Collector:
@@ -82,69 +103,100 @@ class Collector:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._stage = Stage(store)
+        self._has_left_tail = False
         self.cut: Cut | None = None
 
     def take(self, frame: dict[str, Any]) -> tuple[Cut, Commit] | None:
         kind = frame.get("t")
         if kind == "begin":
-            self.abandon()
-            expected = frame.get("rows")
-            self.cut = Cut(checks.boolean(frame, "reset"), expected if type(expected) is int else 0)
+            self._begin(frame)
             return None
         cut = self.cut
         if cut is None:
             raise ProtocolError(f'A frame "{kind}" came outside a cut.', code="bad_order")
-        if kind == "commit":
+        if kind == "pause" or (cut.is_stale and kind == "commit"):
+            self.abandon()
+        elif cut.is_stale:
+            pass
+        elif kind == "commit":
             return cut, Commit.load(frame)
-        if kind == "outcome":
-            cut.outcomes.append(dict(frame))
         elif kind in BODY:
             self._keep(cut, frame)
+        elif kind == "stage":
+            cut.buckets = tuple(checks.texts(frame, "buckets", limits.BUCKETS_PER_USER_MAX))
         elif kind == "progress":
-            cut.expected = max(cut.expected, checks.integer(frame, "of"))
+            self._page(cut, Progress.load(frame))
         else:
             raise ProtocolError(f'A frame of the unknown kind "{kind}" came.', code="bad_frame")
         return None
 
+    def _begin(self, frame: dict[str, Any]) -> None:
+        self.abandon()
+        if self._has_left_tail:
+            self._stage.drop_tail()
+            self._has_left_tail = False
+        stage = checks.optional_text(frame, "stage")
+        if stage not in _STAGES:
+            raise checks.bad("stage", f"is none of {', '.join(map(str, _STAGES))}")
+        cut = Cut(checks.boolean(frame, "reset"), checks.optional_integer(frame, "rows"), stage)
+        if cut.is_paged:
+            cut.apply_count = checks.integer(frame, "apply_count")
+            cut.is_stale = cut.apply_count != self._store.state().apply_count
+        if stage == "resume" and not cut.is_stale:
+            job = self._stage.job()
+            if job is None:
+                raise ProtocolError("The server goes on with a download that is not staged here.", code="bad_order")
+            cut.received, cut.bytes, cut.expected = job.rows, job.bytes, job.total_rows
+        elif cut.is_paged and not cut.expected:
+            cut.expected = None
+        self.cut = cut
+
     def _keep(self, cut: Cut, frame: dict[str, Any]) -> None:
+        if "table" in frame and frame["t"] != "outcome":
+            self._store.table(frame["table"])
         rows = len(frame["rows"]) if type(frame.get("rows")) is list else 0
         packed = getattr(frame, "packed", None)
-        cut.body.append(frame)
-        cut.body_bytes += len(packed) if packed is not None else 64 * rows
-        cut.body_rows += rows
+        size = len(packed) if packed is not None else 64 * rows
+        tail = cut.tail
+        tail.frames.append(frame)
+        tail.bytes += size
+        tail.rows += rows
         cut.received += rows
-        if cut.body_rows > MEMORY_ROWS_MAX or cut.body_bytes > MEMORY_BYTES_MAX:
-            self._stage(cut)
+        cut.bytes += size
+        if tail.rows > MEMORY_ROWS_MAX or tail.bytes > MEMORY_BYTES_MAX:
+            self._stage.spill(tail)
 
-    def _stage(self, cut: Cut) -> None:
-        chunks = [(getattr(frame, "packed", None) or b"\0" + frames.dump(frame),) for frame in cut.body]
-        with immediate(self._store.connection):
-            self._store.connection.executemany("INSERT INTO syncline_stage (frame) VALUES (?)", chunks)
-        cut.staged = True
-        cut.body, cut.body_bytes, cut.body_rows = [], 0, 0
+    def _page(self, cut: Cut, progress: Progress) -> None:
+        if not cut.is_paged:
+            raise ProtocolError("The end of a page came outside a paged download.", code="bad_order")
+        self._stage.keep_page(cut.tail, progress, cut.opening)
+        cut.tail = Tail()
+        cut.pages += 1
+        cut.received, cut.bytes, cut.expected = progress.rows, progress.bytes, progress.total_rows
 
     def abandon(self) -> None:
-        """Forgets a half received cut."""
-        if self.cut is not None and self.cut.staged:
-            with immediate(self._store.connection):
-                self._store.connection.execute("DELETE FROM syncline_stage")
-        self.cut = None
+        """Forgets what no token covers of a half received answer."""
+        cut, self.cut = self.cut, None
+        if cut is None or not cut.tail.is_spilled:
+            return
+        try:
+            self._stage.drop_tail()
+        except sqlite3.OperationalError:  # a full disk: before the next answer it is tried again
+            self._has_left_tail = True
 
     def done(self) -> None:
         """The cut was applied, and what was staged with it deleted."""
         self.cut = None
 
 
-def body_of(store: Store, cut: Cut) -> Iterator[dict[str, Any]]:
-    """The frames of a cut in their order, one at a time."""
-    if cut.staged:
-        last = 0
-        while True:
-            row = store.connection.execute(
-                "SELECT n, frame FROM syncline_stage WHERE n > ? ORDER BY n LIMIT 1", (last,)
-            ).fetchone()
-            if row is None:
-                break
-            last = row[0]
-            yield json.loads(frames.unpack(row[1]))  # it was checked when it came
-    yield from cut.body
+def body_of(stage: Stage, cut: Cut) -> Iterator[dict[str, Any]]:
+    """The frames of a cut in their order, one at a time; of a paged one those that were not loaded."""
+    if cut.is_paged:
+        for _, frame in stage.frames():
+            yield frame
+        return
+    if cut.tail.is_spilled:
+        for _, frame in stage.frames(TAIL):
+            yield frame
+    yield from cut.tail.frames

@@ -11,7 +11,8 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +25,10 @@ from syncline.errors import (
 )
 from syncline.log import logger
 from syncline.replica.apply import AppliedCut
+from syncline.replica.connectivity.port import Conditions
 from syncline.replica.file import ReplicaFile, WipedError
 from syncline.replica.listener import Listener
-from syncline.replica.live import StreamBlockedError
+from syncline.replica.live import CatchUpNeededError, StreamBlockedError
 from syncline.replica.session import Do, Effect, Event, Facts, Session, State, step
 from syncline.replica.transport import BucketsNeededError, Transport
 
@@ -61,7 +63,7 @@ class Goal:
 
 
 Announce = Callable[[str, Any], None]
-"""Called with "status", "changed", "rejected", "conflict" or "wiped", and what it is about."""
+"""Called with "status", "changed", "rejected", "conflict", "receipt" or "wiped", and what it is about."""
 
 
 class Engine:
@@ -75,6 +77,7 @@ class Engine:
         live: bool,
         announce: Announce,
         jitter: Callable[[], float] = random.random,
+        conditions: Conditions = Conditions(),  # noqa: B008 - immutable
     ) -> None:
         self._file = file
         self._transport = transport
@@ -87,13 +90,23 @@ class Engine:
         self._purge_at = 0.0
         self._goals: list[Goal] = []
         self._stopping = threading.Event()
-        self.session = Session(live=live)
+        self._told: deque[Event] = deque()
+        self.trouble: SynclineError | None = None
+        """What the last request met with; None once one succeeded."""
+        self.session = Session(
+            live=live, offline=conditions.online is False, postponed=conditions.postponed_by is not None
+        )
 
     # ------------------------------------------------------------ from any thread
     def post(self, event: Event) -> None:
         if event is Event.STOP:
             self._stopping.set()
         self._items.put(("event", event))
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Of network and power: heard between two requests of a round, too."""
+        self._told.extend(events)
+        self._items.put(("told", None))
 
     def add(self, goal: Goal) -> None:
         """Before the thread runs: its first round is for this goal."""
@@ -138,6 +151,9 @@ class Engine:
             return
         if kind == "event":
             self._handle(content)
+        elif kind == "told":
+            while self._told:
+                self._handle(self._told.popleft())
         elif kind == "goal":
             self._begin_goal(content)
         elif kind == "give_up":
@@ -172,6 +188,10 @@ class Engine:
             event, given = following.pop(0)
             before = self.session
             self.session, effects = step(self.session, event, self._facts(given))
+            if event in _TOLD and effects:  # another course: the result of what was broken off means nothing
+                following.clear()
+            if event in _SUCCESSES:
+                self.trouble = None
             if self.session.state is not before.state:
                 self._timer = None if before.state in _TIMED else self._timer
                 self._announce("status", None)
@@ -179,11 +199,19 @@ class Engine:
                 result = self._execute(effect)
                 if result is not None:
                     following.append(result)
+            if self._told and following and following[0][0] not in _FINAL:
+                following.insert(0, (self._told.popleft(), {}))
             self._check_goals()
 
     def _facts(self, given: dict[str, Any]) -> Facts:
         state = self._file.state()
-        return Facts(left=self._file.has_unoffered, pending=state.has_pending, jitter=self._jitter(), **given)
+        return Facts(
+            left=self._file.has_unoffered,
+            pending=state.has_pending,
+            jitter=self._jitter(),
+            now=time.monotonic(),
+            **given,
+        )
 
     def _execute(self, effect: Effect) -> tuple[Event, dict[str, Any]] | None:
         if self._stopping.is_set() and effect.do is not Do.CLOSE:
@@ -215,10 +243,13 @@ class Engine:
 
     def _event_of(self, error: Exception) -> tuple[Event, dict[str, Any]]:
         """What an error means for the session; those that waiting does not heal end the goals."""
+        self.trouble = error if isinstance(error, SynclineError) else None
         for goal in self._goals:
             goal.last_error = error
         if isinstance(error, BucketsNeededError):
             return (Event.BUCKETS_NEEDED, {})
+        if isinstance(error, CatchUpNeededError):
+            return (Event.STALE, {})
         if isinstance(error, StreamBlockedError):
             return (Event.BLOCKED, {})
         if isinstance(error, WipedError):
@@ -261,15 +292,23 @@ class Engine:
 
     def _download(self, effect: Effect) -> tuple[Event, dict[str, Any]]:
         request = self._file.download_request(with_buckets=effect.buckets, wait=effect.seconds)
-        more, empty = False, True
+        more, empty, is_whole = False, True, False
         for frame in self._transport.download(request):
             if self._stopping.is_set():
                 self._file.abandon()
                 return (Event.STOP, {})
+            if self._told and self._told[0] is Event.POSTPONE and not self.session.asked:
+                self._file.abandon()
+                return (Event.DOWNLOADED, {"more": True})
             applied = self._receive(frame)
+            is_whole = frame.get("t") in _LAST
             if applied is not None:
                 more, empty = applied.more, False
+            elif frame.get("t") == "pause":
+                more, empty = True, False
         self._file.abandon()
+        if not is_whole:
+            raise UnreachableError("The download broke off.", code="cut_short")
         return (Event.DOWNLOADED, {"more": more, "empty": empty})
 
     def _receive(self, frame: dict[str, Any]) -> AppliedCut | None:
@@ -294,6 +333,8 @@ class Engine:
             self._announce("rejected", applied.rejected)
         if applied.conflicts:
             self._announce("conflict", applied.conflicts)
+        if applied.receipt is not None:
+            self._announce("receipt", applied.receipt)
         self._announce("status", None)
 
     # ------------------------------------------------------------ the stream
@@ -344,6 +385,14 @@ class Engine:
         self._goals.clear()
 
 
+_TOLD = frozenset({Event.ONLINE, Event.OFFLINE, Event.MOVED, Event.POSTPONE, Event.RESUME})
+_SUCCESSES = frozenset({Event.DOWNLOADED, Event.CUT})
+_FINAL = frozenset({Event.STOP, Event.REFUSED, Event.WIPED})
 _TIMED = frozenset({State.WAITING, State.OFFLINE, State.SIGNED_OUT, State.RESTING})
-_HEALED_BY_HELLO = frozenset({"layout", "device_unknown", "bad_order", "bad_frame", "cut_short", "gap"})
+_HEALED_BY_HELLO = frozenset(
+    {"layout", "device_unknown", "device_cloned", "bad_order", "bad_frame", "cut_short", "gap"}
+)
+_LAST = frozenset({"commit", "pause", "heartbeat"})
+"""One of these ends the answer to a download."""
+
 _POLL_SECONDS = 25.0

@@ -24,10 +24,11 @@ from syncline.protocol.messages import Download, Hello, HelloAnswer, UploadAnswe
 from syncline.protocol.version import PROTOCOL_VERSION
 from syncline.replica.apply import AppliedCut, apply_cut
 from syncline.replica.cut import Collector
-from syncline.replica.identity import renumber
+from syncline.replica.identity import CopiedFileError, forget_nonce, refuse_another_copy, renumber
 from syncline.replica.install import install_program
 from syncline.replica.offset import OffsetSamples
 from syncline.replica.outbox import build_upload, count_pending
+from syncline.replica.stage import Stage
 from syncline.replica.store import State, Store
 from syncline.replica.wipe import wipe_file
 from syncline.system.clock import SYSTEM_CLOCK
@@ -51,13 +52,23 @@ class WipedError(ReplicaError):
 class ReplicaFile:
     """One replica's file. Not for two threads at once, and one per file (`system.lock.FileLock` sees to that).
 
-    `prepare` is called with every connection; `clock` is the machine's where none is given.
+    `prepare` is called with every connection; `clock` is the machine's where none is given; `schema_version` is what
+    the app declares at `hello`.
     """
 
-    def __init__(self, path: str | Path, *, clock: Clock = SYSTEM_CLOCK, prepare: Prepare | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        prepare: Prepare | None = None,
+        schema_version: int | None = None,
+    ) -> None:
         self.store = Store(path, clock=clock, prepare=prepare)
+        self._schema_version = schema_version
         self.path = self.store.path
         self._collector = Collector(self.store)
+        self._stage = Stage(self.store)
         self._offset = OffsetSamples()
         self._position = 0
         self._purge_at = 0.0
@@ -77,6 +88,7 @@ class ReplicaFile:
             packings=tuple(frames.PACKINGS),
             clock_us=self.store.now_us(),
             program=self.store.program.hash if self.store.program else None,
+            schema_version=self._schema_version,
             included=state.included,
             cursor=state.cursor,
         )
@@ -95,6 +107,12 @@ class ReplicaFile:
         if program is None and self.store.program is None:
             raise ProtocolError("The server sent no program, and this file has none.", code="no_program")
         self._collector.abandon()
+        if told.identity == "known":
+            try:
+                refuse_another_copy(self.store, state, told.last, told.last_id)
+            except CopiedFileError:
+                forget_nonce(self.store)
+                raise
         if program is not None and (self.store.program is None or program.hash != self.store.program.hash):
             self._install(program)
         with immediate(self.store.connection):
@@ -110,9 +128,16 @@ class ReplicaFile:
         self._position = min(max(state.included, told.last if told.identity == "known" else 0), state.seq)
         return told
 
+    def install_bundled(self, program: Program) -> None:
+        """A program that the app brings along, where the file has none yet: the first start needs no network then. What
+        the app writes is carried over to the server's program, whichever that is."""
+        if self.store.program is None and self.store.state().wiped is None:
+            self._install(program)
+
     def _install(self, program: Program) -> None:
         try:
             with immediate(self.store.connection):
+                self._stage.discard()
                 install_program(self.store, program)
         finally:
             self.store.load_program()
@@ -141,7 +166,7 @@ class ReplicaFile:
 
     # ------------------------------------------------------------ download
     def download_request(self, with_buckets: bool = False, wait: float = 0) -> dict[str, Any]:
-        """What the file has, for `/v1/download` and `/v1/live`."""
+        """What the file has, staged and applied, for `/v1/download` and `/v1/live`."""
         state = self.store.state()
         self._refuse_wiped(state)
         names = [name for (name,) in self.store.connection.execute("SELECT name FROM syncline_bucket").fetchall()]
@@ -153,12 +178,15 @@ class ReplicaFile:
             digest=digest_of(names),
             buckets=tuple(names) if with_buckets else None,
             wait_seconds=wait,
+            stage=self._stage.request(with_buckets),
         )
         return asked.dump()
 
     def receive(self, frame: dict[str, Any]) -> AppliedCut | None:
         """Takes the next frame; a `commit` applies the cut and answers what that did, or None if it was a stale one.
 
+        A `progress` makes what came before it durable, and the next request goes on there whatever happens. After a
+        `pause` the server has more at once.
         ProtocolError (code "layout": ask `hello` for a new program), ServerError for an `error` frame, WipedError.
         """
         kind = frame.get("t")
@@ -171,19 +199,32 @@ class ReplicaFile:
         if kind == "wipe":
             self.wipe(str(frame.get("reason") or ""))
             raise WipedError("The server had this replica deleted.", hint="Ask the office.")
+        cut = self._collector.cut
         try:
             finished = self._collector.take(frame)
             if finished is None:
+                if kind == "progress":
+                    self.purge()
                 return None
             cut, commit = finished
             due = self.store.clock.monotonic_seconds() >= self._purge_at
             applied = apply_cut(self.store, cut, commit, purge_sent=due)
-        except (ProtocolError, sqlite3.Error):
+        except CopiedFileError:
+            self.abandon()
+            forget_nonce(self.store)
+            raise
+        except ProtocolError:
+            self.abandon()
+            if cut is not None and cut.is_paged and not cut.is_stale:
+                self._throw_away()  # it would be refused again and again
+            raise
+        except sqlite3.Error:
             self.abandon()
             raise
-        self._collector.done()
         if applied is None:
+            self.abandon()
             return None
+        self._collector.done()
         if due:
             self._purge_at = self.store.clock.monotonic_seconds() + PURGE_SENT_SECONDS
         self.head = max(self.head, applied.checkpoint)
@@ -208,11 +249,18 @@ class ReplicaFile:
         """Drops a half received cut."""
         self._collector.abandon()
 
+    def _throw_away(self) -> None:
+        with immediate(self.store.connection):
+            self._stage.discard()
+
     @property
-    def progress(self) -> tuple[int, int] | None:
-        """(rows received, rows expected) while a cut comes in, else None."""
+    def progress(self) -> tuple[int, int | None, int] | None:
+        """(rows received, rows expected if known, bytes received) while a download comes in, else None. Of a paged one:
+        from its beginning, before whatever break."""
         cut = self._collector.cut
-        return (cut.received, max(cut.expected, cut.received)) if cut else None
+        if cut is None:
+            return None
+        return cut.received, None if cut.expected is None else max(cut.expected, cut.received), cut.bytes
 
     # ------------------------------------------------------------ purging
     def purge(self) -> bool:

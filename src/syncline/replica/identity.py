@@ -2,11 +2,45 @@
 
 The outbox is numbered afresh from 1 in its old order; where the server lost its last days, what was sent then comes
 first. Ids stay, so that the server answers `duplicate` for what it has already.
+
+Two copies of one file (a cloned phone, a restored backup) look alike to the server until both have used a number. From
+then on they tell themselves apart: the server names the id of the last mutation that it has of the device, and the copy
+that knows another one by that number asks for an identity of its own, before it believes that its change has arrived.
 """
 
 from __future__ import annotations
 
-from syncline.replica.store import Store
+from syncline.errors import ServerError
+from syncline.replica.outbox import find_mutation
+from syncline.replica.store import State, Store
+
+
+class CopiedFileError(ServerError):
+    """Another copy of this file has spoken for the device; `hello` gives this one an identity of its own."""
+
+    code = "device_cloned"
+
+
+def refuse_another_copy(store: Store, state: State, number: int, identity: bytes | None) -> None:
+    """CopiedFileError if what the server has as this device's mutation `number` is not what this file knows by it.
+
+    What an applied cut includes has been compared already. `identity` None: the server no longer knows the id.
+    """
+    if number <= state.included:
+        return
+    if number <= state.seq:
+        mine = find_mutation(store, "", number) if identity is not None else None
+        if mine is None or mine.mutation.id == identity:
+            return
+    raise CopiedFileError(
+        f"The server has another change {number} of this device than this file.",
+        hint="It was restored or copied: it gets an identity of its own and offers its changes again.",
+    )
+
+
+def forget_nonce(store: Store) -> None:
+    """The next `hello` asks for a new identity."""
+    store.connection.execute("UPDATE syncline_state SET nonce = NULL")
 
 
 def renumber(store: Store, device: str, *, reoffer_sent: bool) -> None:

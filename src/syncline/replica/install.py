@@ -34,15 +34,15 @@ def install_program(store: Store, program: Program) -> None:
                 _execute(store, statement)
         for statement in program.views:
             _execute(store, statement)
-    _check_triggers(store, program)
+    _check_compiled(store, program)
     document = json.dumps(program.dump(), ensure_ascii=False)
     store.connection.execute(
         "INSERT OR REPLACE INTO syncline_program (kind, hash, document) VALUES ('current', ?, ?)",
         (program.hash, document),
     )
-    # What this program newly shows was never sent: everything is asked for again. The rows that are here stay
-    # visible meanwhile, and a cut that is under way for the old program is thrown away.
-    store.connection.execute("UPDATE syncline_state SET cursor = NULL, apply_count = apply_count + 1")
+    # The cursor stays: the server knows since when a table is as it is now, and sends anew those that this cursor is
+    # behind. A cut that is under way for the old program is thrown away, because the apply counter moves on.
+    store.connection.execute("UPDATE syncline_state SET apply_count = apply_count + 1")
 
 
 def _check_version(program: Program) -> None:
@@ -90,13 +90,13 @@ def _put(store: Store, old: ProgramTable | None, new: ProgramTable) -> None:
     if old is None or not can_carry(old, new):
         _create(store, new)
     elif not is_same_layout(old, new):
-        own = _app_objects(store, new.name)
+        own = app_objects(store, new.name)
         for statement in build_set_aside(old):
             store.connection.execute(statement)
         _create(store, new)
         for statement in build_take_back(old, new):
             store.connection.execute(statement)
-        _put_back(store, own)
+        put_back(store, own)
     with store.guard.strict():
         for statement in new.ddl["indexes"]:
             _execute(store, statement)
@@ -108,7 +108,7 @@ def _create(store: Store, table: ProgramTable) -> None:
             _execute(store, statement)
 
 
-def _app_objects(store: Store, table: str) -> list[tuple[str, str]]:
+def app_objects(store: Store, table: str) -> list[tuple[str, str]]:
     """Indexes and triggers that the app itself put on a synced table: they go when the table is made anew."""
     return store.connection.execute(
         "SELECT name, sql FROM sqlite_schema WHERE tbl_name = ?1 AND type IN ('index', 'trigger') "
@@ -117,7 +117,7 @@ def _app_objects(store: Store, table: str) -> list[tuple[str, str]]:
     ).fetchall()
 
 
-def _put_back(store: Store, objects: list[tuple[str, str]]) -> None:
+def put_back(store: Store, objects: list[tuple[str, str]]) -> None:
     for name, sql in objects:
         try:
             store.connection.execute(sql)
@@ -173,8 +173,9 @@ def _execute(store: Store, statement: str) -> None:
         raise
 
 
-def _check_triggers(store: Store, program: Program) -> None:
-    """A trigger's body is compiled when it would fire: do that now, so that the guard sees it."""
+def _check_compiled(store: Store, program: Program) -> None:
+    """A trigger's body is compiled when it would fire, and a table to load into is made when it is needed: do the one
+    and try the other now, so that the guard sees them."""
     with store.guard.strict():
         for table in program.tables.values():
             key = quote(table.key[0])
@@ -184,4 +185,6 @@ def _check_triggers(store: Store, program: Program) -> None:
                 f"EXPLAIN DELETE FROM {quote(table.name)} WHERE {key} IS NULL",
             ):
                 _execute(store, statement)
+            for statement in table.ddl.get("load", {}).values():
+                _execute(store, f"EXPLAIN {statement}")
         _execute(store, "EXPLAIN SELECT * FROM syncline_pending")

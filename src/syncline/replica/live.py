@@ -1,7 +1,8 @@
-"""The live connection: one WebSocket, binary messages of one packed frame each, heartbeats both ways."""
+"""The live connection: one WebSocket, binary messages of packed frames, heartbeats both ways."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,13 +12,21 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 
 from syncline import limits
-from syncline.errors import ProtocolError, UnreachableError
+from syncline.errors import ProtocolError, ServerError, UnreachableError
 from syncline.protocol import frames
 from syncline.replica.transport import CONNECT_SECONDS, BucketsNeededError, error_of, unpack, unreachable
 
 BUCKETS_NEEDED = 4409
+CATCH_UP = 4412
+OVERLOADED = 1013
 TRY_AGAIN_CODES = frozenset({4401, 4408, 4410})
 """Ended in good order: the token ran out, silence, a newer stream of the same device."""
+
+
+class CatchUpNeededError(UnreachableError):
+    """What is new comes by a download; the stream is for afterwards."""
+
+    code = "catch_up"
 
 
 class StreamBlockedError(UnreachableError):
@@ -38,7 +47,7 @@ def open_live(url: str, headers: dict[str, str], message: dict[str, Any]) -> Web
                 open_timeout=CONNECT_SECONDS,
                 close_timeout=1.0,
                 compression=None,
-                max_size=limits.FRAME_BYTES_MAX + 1,
+                max_size=limits.LIVE_MESSAGE_BYTES_MAX,
                 ping_interval=None,
             )
         )
@@ -47,6 +56,9 @@ def open_live(url: str, headers: dict[str, str], message: dict[str, Any]) -> Web
         if status == 401:
             told = {"t": "error", "code": "auth", "message": "The server refused the token."}
             raise error_of(status, told) from error
+        retry_after = error.response.headers.get("retry-after")
+        if status in (429, 503) and retry_after is not None:
+            raise error_of(status, None, retry_after) from error
         # Our server tells of a bad token after the handshake: a 403 here is some proxy's way to say "no WebSockets".
         raise StreamBlockedError(f"WebSockets do not get through: status {status}.") from error
     except (OSError, WebSocketException) as error:
@@ -62,6 +74,11 @@ class WebSocketStream:
     def __init__(self, connection: ClientConnection, life: ExitStack) -> None:
         self._connection = connection
         self._life = life
+
+    @property
+    def underlying(self) -> socket.socket:
+        """What `Transport.abort` shuts."""
+        return self._connection.socket
 
     def send(self, message: dict[str, Any]) -> None:
         """Where the other side has closed already, `frames` tells why."""
@@ -86,6 +103,10 @@ class WebSocketStream:
                 continue
             except ConnectionClosed as closed:
                 code = closed.rcvd.code if closed.rcvd else 1006
+                if code == OVERLOADED:
+                    raise ServerError("The server has too much to do.", code="overloaded") from closed
+                if code == CATCH_UP:
+                    raise CatchUpNeededError("More than a stream carries is new.") from closed
                 if code == BUCKETS_NEEDED:
                     raise BucketsNeededError("The server needs the list of buckets.") from closed
                 if code == 1000 or code in TRY_AGAIN_CODES:
@@ -94,7 +115,8 @@ class WebSocketStream:
             if not isinstance(packed, bytes):
                 raise ProtocolError("A live message is text.", code="bad_frame")
             heard = time.monotonic()
-            yield unpack(packed)
+            for each in frames.unbundle(packed):
+                yield unpack(each)
 
     def close(self) -> None:
         self._life.close()

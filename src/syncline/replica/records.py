@@ -6,7 +6,6 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from syncline.model.identifiers import quote
@@ -15,18 +14,10 @@ from syncline.model.program_base import OPERATION_WORDS
 from syncline.protocol import checks
 from syncline.replica.outbox import Waiting, find_mutation
 from syncline.replica.store import Store
+from syncline.replica.times import time_text
 from syncline.values import Key, Value, encode_row, encode_value
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEFINITION = re.compile(r'CREATE (TRIGGER|INDEX) ("(?:[^"]|"")*")')
-
-
-def time_text(time_us: int) -> str:
-    """`2026-11-22 20:31:05.123456`, UTC: the form that SQLite's own functions read."""
-    try:
-        return (_EPOCH + timedelta(microseconds=time_us)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    except OverflowError:
-        return ""
 
 
 def key_json(columns: Iterable[str], key: Key) -> str:
@@ -70,9 +61,10 @@ def _park(store: Store, mine: Waiting, code: str, reason: str) -> None:
     if mutation.operation != "D":
         values = {column: new for column, (new, _) in mutation.changes.items()}
     shown = None if code == "scope" else _object({column: encode_value(value) for column, value in values.items()})
+    steps = None if code == "scope" else _increments(mine)
     store.connection.execute(
-        "INSERT INTO syncline_parked (n, table_name, key, key_values, operation, code, reason, row_values, grp, at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO syncline_parked (n, table_name, key, key_values, operation, code, reason, row_values, grp, at, "
+        "increments) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             mutation.number,
             mutation.table,
@@ -84,8 +76,24 @@ def _park(store: Store, mine: Waiting, code: str, reason: str) -> None:
             shown,
             mine.group or None,
             time_text(store.now_us()),
+            steps,
         ),
     )
+
+
+def _increments(mine: Waiting) -> str | None:
+    """By how much an update raised the columns with the policy `add`: a retry raises them by as much again."""
+    if mine.mutation.operation != "U":
+        return None
+    added = {column: pair for column, pair in mine.mutation.changes.items() if mine.table.rebase.get(column) == "add"}
+    steps = {column: _number(new) - _number(old) for column, (new, old) in added.items()}
+    sound = {column: encode_value(step) for column, step in steps.items() if abs(step) < 2**63}  # NaN is not, either
+    return _object(sound) if sound else None
+
+
+def _number(value: Value) -> int | float:
+    """As the program's SQL counts: anything but a number is 0."""
+    return value if type(value) in (int, float) else 0  # type: ignore[return-value]
 
 
 def _write_conflicts(store: Store, mine: Waiting, listed: list[Any]) -> int:
@@ -129,7 +137,9 @@ def erase_lost(store: Store, table: ProgramTable) -> None:
         return
     lost = [(table.name, encode_row(key)) for key in store.fetch(table, "lost")]
     db.executemany("DELETE FROM syncline_conflict WHERE table_name = ? AND key_values = ?", lost)
-    db.executemany("UPDATE syncline_parked SET row_values = NULL WHERE table_name = ? AND key_values = ?", lost)
+    db.executemany(
+        "UPDATE syncline_parked SET row_values = NULL, increments = NULL WHERE table_name = ? AND key_values = ?", lost
+    )
 
 
 def read_rejections(connection: sqlite3.Connection) -> list[dict[str, Any]]:

@@ -17,8 +17,10 @@ _PLAIN = {str, int, float, type(None)}
 def rows_of(table: ProgramTable, frame: dict[str, Any]) -> tuple[Sequence[Row], bool]:
     """The rows, and whether all their values are numbers, text that is UTF-8, and NULL.
 
-    ProtocolError with code "layout" where they are not as wide as the table: the program is out of date.
+    ProtocolError with code "layout" where they are not laid out as the program says: it is out of date.
     """
+    if frame.get("layout", table.layout) != table.layout:
+        raise ProtocolError(f'The rows of "{table.name}" have another layout than the program knows.', code="layout")
     rows = frame.get("rows")
     if type(rows) is not list:
         raise checks.bad("rows", "is not a list")
@@ -51,6 +53,16 @@ def key_of(table: ProgramTable, key: Any) -> Key:
     if type(key) is not list or len(key) != len(table.key):
         raise checks.bad("key", f'is not a key of "{table.name}"')
     return decode_row(key)
+
+
+def one_bucket_each(frame: dict[str, Any], count: int, ids: list[int]) -> list[int] | None:
+    """Per row the id of the bucket that holds it; None where `buckets_of` has to look at each."""
+    of = frame.get("of")
+    if of is None and len(ids) == 1:
+        return ids * count
+    if type(of) is not list or len(of) != count or set(map(type, of)) != {int}:
+        return None
+    return [ids[place] for place in of] if min(of) >= 0 and max(of) < len(ids) else None
 
 
 def buckets_of(frame: dict[str, Any], count: int, ids: list[int]) -> Iterator[tuple[int, ...]]:

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from syncline.errors import ReplicaError
+from syncline.errors import ReplicaError, SynclineError
+from syncline.replica.connectivity.port import Conditions
+from syncline.replica.holder import holder_of
+from syncline.replica.receipt import Receipt, read_receipt
 from syncline.replica.records import read_rejections as _read_rejections
-from syncline.replica.records import time_text
 from syncline.replica.session import Session, State
 from syncline.replica.store import read_state
+from syncline.replica.times import time_text
+from syncline.replica.versions import check_format, read_format
 from syncline.system.database import Prepare, open_database
-from syncline.system.lock import FileLock
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Rows of the download that is coming in, and how many the server thinks there are."""
+    """Of the download that is coming in: its rows and bytes so far, and how many rows the server thinks there are."""
 
     rows: int
-    of: int
+    total_rows: int | None
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`rejected` counts what waits for a person. `last_synced_at`: UTC, when both sides were last quiet."""
+    """`rejected` counts what waits for a person. `last_synced_at`: UTC, when both sides were last quiet. `reason`: why
+    it is `offline`, `waiting` or `signed_out`: "no_network", "metered", "low_battery", or the code of an error.
+    `receipt`: what became of the changes before the outbox was last empty."""
 
     state: str
     pending: int
@@ -35,6 +41,8 @@ class Status:
     checkpoint: int
     last_synced_at: str | None
     progress: Progress | None = None
+    reason: str | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +57,20 @@ class Counts:
     purge_pending: bool
     wiped: bool
     agent: str
-
-
-def lock_path(path: str | Path) -> Path:
-    return Path(f"{path}-syncline-agent")
+    receipt: Receipt | None
 
 
 def read_counts(path: str | Path, prepare: Prepare | None = None) -> Counts:
-    """ReplicaError where there is no replica at that path."""
+    """ReplicaError where there is no replica at that path, or one of a later Syncline. One of an earlier one is read as
+    it is."""
     if not Path(path).exists():
         raise ReplicaError(f'There is no file "{path}".', hint="Sync once, or check the name.", code="no_file")
     try:
         with closing(open_database(path, prepare=prepare)) as connection:
             connection.execute("BEGIN")
+            written = read_format(connection)
+            check_format(written, path)
+            receipt = read_receipt(connection) if written >= _FORMAT_WITH_RECEIPT else None
             state = read_state(connection)
             agent, rejected = connection.execute(
                 "SELECT agent, (SELECT count(*) FROM syncline_parked) FROM syncline_state"
@@ -74,8 +83,19 @@ def read_counts(path: str | Path, prepare: Prepare | None = None) -> Counts:
     # Numbers have no gaps and leave the outbox only from its beginning, so their difference counts what waits.
     pending = max(state.seq - state.included, 0)
     return Counts(
-        pending, rejected, state.base, synced_at, state.synced, state.purge_pending, state.wiped is not None, agent
+        pending=pending,
+        rejected=rejected,
+        checkpoint=state.base,
+        last_synced_at=synced_at,
+        synced=state.synced,
+        purge_pending=state.purge_pending,
+        wiped=state.wiped is not None,
+        agent=agent,
+        receipt=receipt,
     )
+
+
+_FORMAT_WITH_RECEIPT = 2
 
 
 _BUSY = frozenset({State.GREETING, State.UPLOADING, State.DOWNLOADING, State.RESTING, State.OPENING})
@@ -89,27 +109,42 @@ def public_state(session: Session | None, counts: Counts) -> str:
         return "purge_pending" if counts.purge_pending else "stopped"
     if session.state in _BUSY:
         return "syncing" if counts.synced else "first_sync"
-    if session.state is State.WAITING:
+    if session.state in (State.WAITING, State.POSTPONED):
         return "offline" if session.unreachable else "waiting"
     if session.state in (State.LIVE, State.IDLE) and counts.purge_pending:
         return "purge_pending"
     return str(session.state)
 
 
+def reason_of(session: Session | None, conditions: Conditions, trouble: SynclineError | None) -> str | None:
+    """Why nothing is sent now; None where something is, or where it was not asked for."""
+    if session is None:
+        return None
+    if session.state is State.POSTPONED:
+        return conditions.postponed_by
+    if session.state is State.OFFLINE:
+        return "no_network"
+    if session.state in (State.WAITING, State.SIGNED_OUT) and trouble is not None:
+        return trouble.error_code
+    return None
+
+
 def agent_state(session: Session) -> str | None:
     """What other processes are told; None for what passes in a moment."""
     if session.state in _BUSY:
         return None
-    if session.state is State.WAITING:
+    if session.state in (State.WAITING, State.POSTPONED):
         return "offline" if session.unreachable else "waiting"
     return str(session.state)
 
 
 def read_status(path: str | Path) -> dict[str, Any]:
-    """`{state, pending, rejected, checkpoint, last_synced_at, progress}`; for the command line, without an agent."""
+    """`{state, pending, rejected, checkpoint, last_synced_at, progress, receipt, agent}`; for the command line, without
+    an agent. `receipt`: `{reached, refused, at}`; `agent`: who has the file."""
     counts = read_counts(path)
+    holder = holder_of(path)
     state = "wiped" if counts.wiped else "purge_pending" if counts.purge_pending else "stopped"
-    if state == "stopped" and _has_agent(path):
+    if state == "stopped" and holder:
         state = counts.agent if counts.agent != "stopped" else "syncing" if counts.synced else "first_sync"
     return {
         "state": state,
@@ -118,17 +153,9 @@ def read_status(path: str | Path) -> dict[str, Any]:
         "checkpoint": counts.checkpoint,
         "last_synced_at": counts.last_synced_at,
         "progress": None,
+        "receipt": None if counts.receipt is None else asdict(counts.receipt),
+        "agent": holder,
     }
-
-
-def _has_agent(path: str | Path) -> bool:
-    if not lock_path(path).exists():
-        return False
-    lock = FileLock(lock_path(path), owner=FileLock(lock_path(path)).owner())
-    if not lock.acquire():
-        return True
-    lock.release()
-    return False
 
 
 def read_rejections(path: str | Path) -> list[dict[str, Any]]:

@@ -13,14 +13,24 @@ from syncline.clock import Clock
 from syncline.errors import ProtocolError, ReplicaError
 from syncline.model.identifiers import quote
 from syncline.model.program import Program, ProgramTable
-from syncline.model.program_base import BOOTSTRAP, FILE_FORMAT
+from syncline.replica.bulk import execute_many
 from syncline.replica.guard import Guard
+from syncline.replica.versions import bring_up_to_date, check_format, is_ours, read_format
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare, execute, fetch_all, immediate, open_database
 from syncline.values import RawText, Value
 
 CACHE_KIB = 32 * 1024
 """Pages that the applying connection may hold: a first load spills less. It takes only what it needs."""
+
+LOG_PAGES = 4_000
+"""How long the write-ahead log grows before it is folded into the file: 16 MB, a few pages of a long download."""
+
+_COVERED = "coalesce((SELECT frames FROM syncline_job), 0)"
+TAIL = f"SELECT n, frame FROM syncline_stage WHERE n > {_COVERED}"
+"""Frames of an answer that is still coming in: put aside to save memory, and covered by no token."""
+
+DELETE_TAIL = f"DELETE FROM syncline_stage WHERE n > {_COVERED}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,8 @@ class Store:
                 hint="Name another file; a new one is made.",
                 code="not_a_replica",
             )
+        if is_ours(db):
+            check_format(read_format(db), self.path)  # before anything is done to it
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA secure_delete = ON")
@@ -108,21 +120,14 @@ class Store:
         # Server rows come in any order, and a child may be rejected before its parent: only the app's own
         # connections enforce foreign keys.
         db.execute("PRAGMA foreign_keys = OFF")
-        if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'syncline_pending'").fetchone() is None:
+        bring_up_to_date(db, self.path)
+        # A loaded table takes the place of an empty one: the app's views and our foreign keys go on naming it.
+        db.execute("PRAGMA legacy_alter_table = ON")
+        db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+        # Left by a process that died: frames that no token covers, or a marked group that was never ended.
+        if db.execute(f"SELECT EXISTS ({TAIL}) OR (SELECT grp FROM syncline_state)").fetchone()[0]:
             with immediate(db):
-                for statement in BOOTSTRAP:
-                    db.execute(statement)
-        (written,) = db.execute("SELECT format FROM syncline_state").fetchone()
-        if written > FILE_FORMAT:
-            raise ReplicaError(
-                f'"{self.path}" was written by a later Syncline (file format {written}).',
-                hint="Update Syncline.",
-                code="file_format",
-            )
-        # Left by a process that died: a half received download, or a marked group that was never ended.
-        if db.execute("SELECT EXISTS (SELECT 1 FROM syncline_stage) OR (SELECT grp FROM syncline_state)").fetchone()[0]:
-            with immediate(db):
-                db.execute("DELETE FROM syncline_stage")
+                db.execute(DELETE_TAIL)
                 db.execute("UPDATE syncline_state SET grp = 0")
 
     # ------------------------------------------------------------ state and program
@@ -174,7 +179,7 @@ class Store:
         sql = table.statements[statement]
         with self.guard.strict():
             if is_plain or not any(RawText in map(type, row) for row in rows):
-                self.connection.executemany(sql, rows)
+                execute_many(self.connection, sql, rows)
             else:
                 for row in rows:
                     execute(self.connection, sql, row)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import weakref
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -130,7 +131,9 @@ class HttpTransport:
     def live(self, message: dict[str, Any]) -> Stream:
         from syncline.replica.live import open_live  # a device that only long-polls needs no WebSocket
 
-        return open_live(self._url, {**self._headers(), PACKING_HEADER: self._packing}, message)
+        stream = open_live(self._url, {**self._headers(), PACKING_HEADER: self._packing}, message)
+        self._sockets.add(stream.underlying)
+        return stream
 
     def close(self) -> None:
         """Until the next call, which opens connections anew."""
@@ -193,8 +196,24 @@ def unpack(packed: bytes) -> Frame:
 
 
 def unreachable(error: Exception) -> UnreachableError:
+    """Nobody of ours answered; the code says what was in the way, as far as the system tells."""
     text = str(error) or type(error).__name__
-    return UnreachableError(f"The server does not answer: {text}.", hint="Is the device online, and the address right?")
+    code, hint = "unreachable", "Is the device online, and the address right?"
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, known, advice in _OBSTACLES:
+            if isinstance(cause, kind):
+                code, hint = known, advice
+        cause = cause.__cause__ or cause.__context__
+    return UnreachableError(f"The server does not answer: {text}.", hint=hint, code=code)
+
+
+_OBSTACLES: tuple[tuple[type[BaseException], str, str], ...] = (
+    (httpx.TimeoutException, "timed_out", "The network is slow, or something in between swallows what is sent."),
+    (ConnectionRefusedError, "refused", "Does the server run, and is the port right?"),
+    (socket.gaierror, "name_unknown", "Is the device online, and the server's name right?"),
+    (ssl.SSLError, "tls", "Not to be trusted: a wrong certificate, a wrong clock, or a network's sign-in page."),
+)
 
 
 def _check(response: httpx.Response) -> None:
@@ -240,7 +259,7 @@ def _foreign_answer(status: int, retry_after: str | None) -> SynclineError:
     if status < 400:
         return UnreachableError(
             "Something between this device and the server answered in its place.",
-            hint="Does this network want a sign-in first?",
+            hint="Sign in to the network: open any web page.",
             code="captive_portal",
         )
     return UnreachableError(

@@ -3,130 +3,151 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from syncline import limits
 from syncline.clock import Clock
-from syncline.errors import AuthError, LimitError, ProtocolError, SourceBusyError, SynclineError
+from syncline.errors import AuthError, LimitError, ProtocolError, SynclineError
 from syncline.protocol import frames
-from syncline.server.auth import Identity, Verifier, bearer_token
+from syncline.server.answers import error_answer, message_answer, refused_request, stream_answer
+from syncline.server.auth import Authenticator, Identity, Verifier
 from syncline.server.config import load_settings
-from syncline.server.config_plan import load_plan
 from syncline.server.config_settings import Settings
 from syncline.server.downloads import BucketsNeededError
+from syncline.server.host_auth import Authenticate, HostAuthenticator
 from syncline.server.live import LiveConnection
-from syncline.server.service import Service, error_body
-from syncline.server.sources import open_source
+from syncline.server.overload import CLOSE_CODE, Overload, OverloadedError
+from syncline.server.prefix import ForwardedPrefix
+from syncline.server.runtime import Runtime
+from syncline.server.service import error_body
 from syncline.system.clock import SYSTEM_CLOCK
 
-MEDIA_TYPE = "application/vnd.syncline"
 PACKING_HEADER = "x-syncline-packing"
-
 Handler = Callable[[Identity, dict[str, Any], int], Awaitable[Response]]
 
 
 class SynclineApp:
-    """Serves one source. `service` exists while the lifespan runs."""
+    """Serves one source. `runtime.service` exists while it runs."""
 
-    def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, clock: Clock = SYSTEM_CLOCK, authenticate: Authenticate | None = None
+    ) -> None:
         self._clock = clock
-        self._verifier = Verifier.of(settings)
-        self.service: Service | None = None
+        self._authenticator: Authenticator = (
+            HostAuthenticator(authenticate, settings) if authenticate else Verifier.of(settings)
+        )
+        self._overload = Overload(settings.serve, clock)
+        self.runtime = Runtime(settings, self._authenticator, clock)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        source = open_source(self._settings)
-        try:
-            plan = await load_plan(self._settings, source)
-            self.service = Service(source, plan, self._clock, retention_days=self._settings.retention_days)
-            await self.service.open()
-        except BaseException:
-            await source.close()
-            raise
-        try:
+        async with self.runtime.lifespan():
             yield
-        finally:
-            await self.service.close()
-            self.service = None
 
-    def routes(self) -> list[Route | WebSocketRoute]:
+    def routes(self) -> list[BaseRoute]:
         return [
-            Route("/v1/hello", self._call(self._hello), methods=["POST"]),
-            Route("/v1/upload", self._call(self._upload), methods=["POST"]),
-            Route("/v1/download", self._call(self._download), methods=["POST"]),
+            Route("/v1/hello", self._overload.guard(self._call(self._hello)), methods=["POST"]),
+            Route("/v1/upload", self._overload.guard(self._call(self._upload)), methods=["POST"]),
+            Route("/v1/download", self._overload.guard(self._call(self._download)), methods=["POST"]),
             WebSocketRoute("/v1/live", self._live),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
         ]
-
-    def _running(self) -> Service:
-        if self.service is None:
-            raise SourceBusyError("The service is starting or stopping.", hint="Try again.", code="not_ready")
-        return self.service
 
     # ------------------------------------------------------------ calls
     def _call(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             received = self._clock.now_us()
             try:
-                identity = self._verifier.verify(bearer_token(request.headers.get("authorization")))
+                identity = await self._authenticator.identify(request)
                 message = frames.load(frames.unpack(await _body(request), limits.REQUEST_BYTES_MAX))
-                return await handler(identity, message, received)
+                waits = bool(message.get("wait"))
+                self._overload.admit(request.scope, identity.user, waits=waits)
+                answer = await handler(identity, message, received)
+                if waits:
+                    self._overload.rest(request.scope)
+                return answer
+            except OverloadedError as error:
+                return error_answer(error, error.status)
             except BucketsNeededError:
-                needed = ProtocolError("The server needs the list of buckets.", code="buckets_needed")
-                return _error(needed, 409)
+                return error_answer(ProtocolError("The server needs the list of buckets.", code="buckets_needed"), 409)
             except Exception as error:
-                return _error(error, _status(error))
+                return error_answer(error)
 
         return endpoint
 
     async def _hello(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
-        answer = await self._running().hello(identity, message, received_us)
-        return _packed(answer.dump(), frames.PACKINGS.get(answer.packing, frames.PLAIN))
+        answer = await (await self.runtime.running()).hello(identity, message, received_us)
+        return message_answer(answer.dump(), frames.PACKINGS.get(answer.packing, frames.PLAIN))
 
     async def _upload(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
-        return _packed((await self._running().upload(identity, message)).dump(), frames.PLAIN)
+        answer = await (await self.runtime.running()).upload(identity, message)
+        return message_answer(answer.dump(), frames.PLAIN)
 
     async def _download(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
         packing = frames.PACKINGS.get(str(message.get("packing", "plain")), frames.PLAIN)
-        answer = await self._running().download(identity, message)
+        answer = await (await self.runtime.running()).download(identity, _no_longer_than_token(message, identity))
 
         async def body() -> AsyncIterator[bytes]:
             async for frame in answer:
                 yield frames.with_length(frames.pack(frame, packing))
 
-        return StreamingResponse(body(), media_type=MEDIA_TYPE)
+        return stream_answer(body())
 
     async def _live(self, socket: WebSocket) -> None:
-        try:
-            identity = self._verifier.verify(bearer_token(socket.headers.get("authorization")))
-            service = self._running()
-        except SynclineError as error:
+        with contextlib.ExitStack() as place:
+            try:
+                identity = await self._authenticator.identify(socket)
+                place.enter_context(self._overload.connection(identity.user))
+                service = await self.runtime.running()
+            except Exception as error:
+                await socket.accept()
+                await socket.send_bytes(frames.pack(error_body(error), frames.PLAIN))
+                await socket.close(_close_code(error))
+                return
             await socket.accept()
-            await socket.send_bytes(frames.pack(error_body(error), frames.PLAIN))
-            await socket.close(4401 if isinstance(error, AuthError) else 4503)
-            return
-        await socket.accept()
-        packing = frames.PACKINGS.get(socket.headers.get(PACKING_HEADER, "plain"), frames.PLAIN)
-        await LiveConnection(service, socket, identity, packing).run()
+            packing = frames.PACKINGS.get(socket.headers.get(PACKING_HEADER, "plain"), frames.PLAIN)
+            await LiveConnection(service, socket, identity, packing).run()
 
+    # ------------------------------------------------------------ for whoever watches the process
     async def _healthz(self, request: Request) -> Response:
+        """The process answers; says nothing of the database."""
         return JSONResponse({"ok": True})
 
     async def _readyz(self, request: Request) -> Response:
-        if self.service is None:
-            return JSONResponse({"ready": False, "fault": "starting"}, status_code=503)
-        answer = await self.service.readiness()
+        """Whether devices can be served now; after a plain mount this also starts the service."""
+        try:
+            service = await self.runtime.running()
+        except SynclineError as error:
+            return JSONResponse({"ready": False, "head": None, "fault": str(error)}, status_code=503)
+        answer = await service.readiness()
         return JSONResponse(answer, status_code=200 if answer["ready"] else 503)
+
+
+def _close_code(error: Exception) -> int:
+    """With what a stream is refused."""
+    if isinstance(error, OverloadedError):
+        return CLOSE_CODE
+    return 4401 if isinstance(error, AuthError) else 4503
+
+
+def _no_longer_than_token(message: dict[str, Any], identity: Identity) -> dict[str, Any]:
+    """A long poll ends with its token, as a stream does: nothing new is told to whoever has lost it meanwhile."""
+    wait = message.get("wait")
+    if identity.expires_at is None or type(wait) not in (int, float) or not wait:
+        return message
+    left = max(identity.expires_at - time.time(), 0.0)
+    return {**message, "wait": min(wait, left)} if wait > 0 else message
 
 
 async def _body(request: Request) -> bytes:
@@ -139,30 +160,22 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _packed(message: dict[str, Any], packing: int) -> Response:
-    return Response(frames.pack(frames.dump(message), packing), media_type=MEDIA_TYPE)
+def create_app(
+    config: str | Path | Settings = "syncline.toml", *, authenticate: Authenticate | None = None
+) -> Starlette:
+    """The application for a configuration, to run by itself or to mount into another one.
 
-
-def _error(error: Exception, status: int) -> Response:
-    return Response(error_body(error), status_code=status, media_type="application/json")
-
-
-def _status(error: Exception) -> int:
-    if isinstance(error, AuthError):
-        return error.status
-    if isinstance(error, LimitError):
-        return 413
-    if isinstance(error, ProtocolError):
-        return 400
-    if isinstance(error, SynclineError):
-        return 503
-    return 500
-
-
-def create_app(config: str | Path | Settings = "syncline.toml") -> Starlette:
-    """The application for a configuration. Its lifespan opens the source and runs the sequencer."""
+    Where its lifespan is run the service runs with it. Mounted into an application that runs none it starts at the
+    first request; `install` is the better way then. `authenticate` takes the place of JWTs: a function from the request
+    (or WebSocket) to the user's claims.
+    """
     settings = config if isinstance(config, Settings) else load_settings(config)
-    application = SynclineApp(settings)
-    app = Starlette(routes=application.routes(), lifespan=application.lifespan)
+    application = SynclineApp(settings, authenticate=authenticate)
+    app = Starlette(
+        routes=application.routes(),
+        lifespan=application.lifespan,
+        exception_handlers={HTTPException: refused_request},
+    )
+    app.add_middleware(ForwardedPrefix)
     app.state.syncline = application
     return app

@@ -1,19 +1,22 @@
-"""Bearer tokens: JWTs signed with `[auth] secret` (HS256)."""
+"""Bearer tokens: JWTs signed with `[auth] secret` (HS256), or with a key of an identity provider (`jwks_url`)."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
+from starlette.requests import HTTPConnection
 
 from syncline.errors import AuthError, ConfigError
 from syncline.log import logger
 from syncline.model.scopes import PlanConfig
 from syncline.server.config_grants import claims_in
 from syncline.server.config_settings import AuthSettings, Settings
+from syncline.server.jwks import ALGORITHMS, KeySet
 
 USER_CHARACTERS_MAX = 200
 
@@ -22,7 +25,7 @@ _log = logger("auth")
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a verified token speaks for. `expires_at`: seconds since 1970, None if the token never ends."""
+    """Who a verified token speaks for. `expires_at`: seconds since 1970 from which it is refused, None: never."""
 
     user: str
     claims: Mapping[str, Any]
@@ -48,13 +51,26 @@ def bearer_token(header: str | None) -> str:
     return token.strip()
 
 
-class Verifier:
-    """Checks tokens. `needed` are the claims that grants name (claim -> scope): a token without one is refused."""
+class Authenticator(Protocol):
+    """Says who is asking. `open` and `close` frame the time in which it is asked."""
 
-    def __init__(self, auth: AuthSettings, needed: Mapping[str, str] | None = None) -> None:
+    async def identify(self, connection: HTTPConnection) -> Identity:
+        """For a request or a WebSocket; AuthError if it may not, ServerError if that cannot be told now."""
+        ...
+
+    def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Verifier:
+    """Checks JWTs. `needed` are the claims that grants name (claim -> scope): a token without one is refused."""
+
+    def __init__(self, auth: AuthSettings, needed: Mapping[str, str] | None = None, keys: KeySet | None = None) -> None:
         """ConfigError `secret_missing` if there is nothing to check signatures with."""
         self._auth = auth
-        self._secret = require_secret(auth)
+        self._keys = keys or (KeySet(auth.jwks_url) if auth.jwks_url else None)
+        self._secret = "" if self._keys else require_secret(auth)
         self._needed = dict(needed or {})
         self._endless_reported: set[str] = set()
 
@@ -63,44 +79,118 @@ class Verifier:
         """For a server's settings, with the claims that its grants name."""
         return cls(settings.auth, claims_of_grants(settings.plan_config))
 
-    def verify(self, token: str) -> Identity:
-        """Who the token speaks for; AuthError: token_invalid, token_expired (401), claim_missing (403)."""
-        claims = self._decode(token)
-        identity = identity_of(claims, self._auth.user_claim, self._needed)
+    def open(self) -> None:
+        if self._keys is None:
+            return
+        if not self._auth.audience:
+            _log.warning(
+                "[auth] audience is not set: a token that %s issued for another application is accepted, too.",
+                self._auth.issuer or "the identity provider",
+            )
+        self._keys.ask_ahead()
+
+    async def close(self) -> None:
+        if self._keys is not None:
+            await self._keys.close()
+
+    async def identify(self, connection: HTTPConnection) -> Identity:
+        return await self.verify(bearer_token(connection.headers.get("authorization")))
+
+    async def verify(self, token: str) -> Identity:
+        """Who the token speaks for; AuthError: token_invalid, token_expired (401), claim_missing (403).
+
+        KeysUnreachableError if the identity provider has to be asked and does not answer.
+        """
+        with _as_auth_errors(self._auth):
+            claims = await self._claims(token)
+        identity = identity_of(claims, self._auth.user_claim, self._needed, self._auth.leeway_seconds)
         if identity.expires_at is None and identity.user not in self._endless_reported:
             if len(self._endless_reported) < 1000:
                 self._endless_reported.add(identity.user)
             _log.warning("A token without exp was accepted: it is valid for ever. Issue tokens that expire.")
         return identity
 
-    def _decode(self, token: str) -> dict[str, Any]:
-        try:
-            return jwt.decode(
-                token,
-                self._secret,
-                algorithms=list(self._auth.algorithms),
-                leeway=self._auth.leeway_seconds,
-                options={"verify_aud": False, "verify_iss": False, "verify_sub": False, "verify_jti": False},
-            )
-        except jwt.ExpiredSignatureError as error:
-            raise AuthError("The token has expired.", hint="Sign in again.", code="token_expired") from error
-        except jwt.ImmatureSignatureError as error:
-            hint = "Compare the clocks of the server and of who issued it."
-            raise AuthError("The token is not valid yet.", hint=hint, code="token_invalid") from error
-        except jwt.InvalidAlgorithmError as error:
-            hint = f"Sign it with {' or '.join(self._auth.algorithms)}."
-            raise AuthError(
-                "The token is signed in a way that is not accepted.", hint=hint, code="token_invalid"
-            ) from error
-        except jwt.InvalidSignatureError as error:
-            hint = "It was signed with another secret than [auth] secret."
-            raise AuthError("The token's signature is wrong.", hint=hint, code="token_invalid") from error
-        except (jwt.InvalidTokenError, UnicodeError, ValueError) as error:
-            hint = "Make one with syncline token --sub USER."
-            raise AuthError("The token is not a valid JWT.", hint=hint, code="token_invalid") from error
+    async def _claims(self, token: str) -> dict[str, Any]:
+        if self._keys is None:
+            return self._decode(token, self._secret, self._auth.algorithms)
+        header = jwt.get_unverified_header(token)
+        algorithm = str(header.get("alg"))
+        if algorithm not in ALGORITHMS:
+            raise jwt.InvalidAlgorithmError(algorithm)
+        keys = await self._keys.keys_for(header.get("kid"), algorithm)
+        for place, key in enumerate(keys, 1):
+            try:
+                return self._decode(token, key, (algorithm,))
+            except jwt.InvalidSignatureError:
+                if place == len(keys):
+                    raise
+        raise AuthError(
+            "The token is signed with a key that the identity provider does not list.",
+            hint="Sign in again.",
+            code="token_invalid",
+        )
+
+    def _decode(self, token: str, key: str | jwt.PyJWK, algorithms: Sequence[str]) -> dict[str, Any]:
+        """The claims of a token signed with `key` and one of `algorithms`, which never come from the token alone."""
+        return jwt.decode(
+            token,
+            key,
+            algorithms=list(algorithms),
+            issuer=self._auth.issuer,
+            audience=list(self._auth.audience) or None,
+            leeway=self._auth.leeway_seconds,
+            options={
+                "verify_sub": False,
+                "verify_jti": False,
+                "verify_aud": bool(self._auth.audience),
+                "verify_iss": self._auth.issuer is not None,
+            },
+        )
 
 
-def identity_of(claims: Mapping[str, Any], user_claim: str, needed: Mapping[str, str] | None = None) -> Identity:
+@contextlib.contextmanager
+def _as_auth_errors(auth: AuthSettings) -> Iterator[None]:
+    """What a JWT library finds wrong with a token, in words for whoever sees the answer."""
+    try:
+        yield
+    except jwt.ExpiredSignatureError as error:
+        raise AuthError("The token has expired.", hint="Sign in again.", code="token_expired") from error
+    except jwt.ImmatureSignatureError as error:
+        raise _invalid("is not valid yet", "Compare the clocks of the server and of who issued it.") from error
+    except jwt.InvalidAlgorithmError as error:
+        accepted = ALGORITHMS if auth.jwks_url else auth.algorithms
+        raise _invalid("is signed in a way that is not accepted", f"Sign it with {' or '.join(accepted)}.") from error
+    except jwt.InvalidSignatureError as error:
+        other = (
+            "It was signed with another key."
+            if auth.jwks_url
+            else "It was signed with another secret than [auth] secret."
+        )
+        raise AuthError("The token's signature is wrong.", hint=other, code="token_invalid") from error
+    except jwt.InvalidIssuerError as error:
+        raise _invalid("comes from another issuer", f'[auth] issuer is "{auth.issuer}".') from error
+    except jwt.InvalidAudienceError as error:
+        raise _invalid("is meant for another audience", f"[auth] audience is {_quoted(auth.audience)}.") from error
+    except jwt.MissingRequiredClaimError as error:
+        raise _invalid(f'has no claim "{error.claim}"', "[auth] issuer and audience ask for it.") from error
+    except (jwt.PyJWTError, UnicodeError, ValueError) as error:
+        hint = (
+            "Does it come from the identity provider?" if auth.jwks_url else "Make one with syncline token --sub USER."
+        )
+        raise AuthError("The token is not a valid JWT.", hint=hint, code="token_invalid") from error
+
+
+def _invalid(what: str, hint: str) -> AuthError:
+    return AuthError(f"The token {what}.", hint=hint, code="token_invalid")
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return " or ".join(f'"{name}"' for name in names)
+
+
+def identity_of(
+    claims: Mapping[str, Any], user_claim: str, needed: Mapping[str, str] | None = None, leeway_seconds: float = 0.0
+) -> Identity:
     """Claims that somebody has verified -> Identity; AuthError `claim_missing` if one that is needed is not usable."""
     user = claims.get(user_claim)
     if isinstance(user, bool) or not isinstance(user, str | int) or not str(user).strip():
@@ -117,11 +207,18 @@ def identity_of(claims: Mapping[str, Any], user_claim: str, needed: Mapping[str,
             hint = f"The grant of [scope.{scope}] needs it; issue tokens that carry it."
             raise AuthError(f'The token {what} "{claim}".', hint=hint, code="claim_missing", status=403)
     expires = claims.get("exp")
-    return Identity(str(user), claims, float(expires) if isinstance(expires, int | float) else None)
+    ends = float(expires) + leeway_seconds if isinstance(expires, int | float) else None
+    return Identity(str(user), claims, ends)
 
 
 def require_secret(auth: AuthSettings) -> str:
     """The secret, or ConfigError that says how to get one."""
+    if auth.secret is None and auth.jwks_url is not None:
+        raise ConfigError(
+            "Tokens come from the identity provider of [auth] jwks_url; there is no secret to sign one with.",
+            hint="Get one there.",
+            code="secret_missing",
+        )
     if auth.secret is None:
         raise ConfigError(
             "There is no secret to check tokens with.",

@@ -27,7 +27,14 @@ from syncline.server.config_models import Configuration, PathEntry, ScopeSection
 from syncline.server.config_options import apply_environment, misspelt_variables
 from syncline.server.config_plan import load_plan
 from syncline.server.config_positions import find_positions
-from syncline.server.config_settings import AuthSettings, ConfigProblemsError, Document, Settings, problems_of
+from syncline.server.config_settings import (
+    AuthSettings,
+    ConfigProblemsError,
+    Document,
+    ServeSettings,
+    Settings,
+    problems_of,
+)
 from syncline.server.config_values import normalise_source_url
 
 __all__ = [
@@ -86,10 +93,18 @@ def parse_settings(
     auth = configuration.auth
     return Settings(
         source_url=source_url,
-        auth=AuthSettings(secret=auth.secret, user_claim=auth.user_claim, leeway_seconds=auth.leeway_seconds),
+        auth=AuthSettings(
+            secret=auth.secret,
+            jwks_url=auth.jwks_url,
+            issuer=auth.issuer,
+            audience=tuple(auth.audience or ()),
+            user_claim=auth.user_claim,
+            leeway_seconds=auth.leeway_seconds,
+        ),
         plan_config=_plan_config(configuration),
         journal=configuration.source.journal,
         retention_days=configuration.retention.days,
+        serve=ServeSettings(**configuration.serve.model_dump()),
         document=document,
     )
 

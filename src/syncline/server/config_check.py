@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from syncline.errors import ConfigError
 from syncline.model import merge
+from syncline.server.config_auth import check_provider
 from syncline.server.config_errors import problem, section_of
 from syncline.server.config_grants import check_parameters
 from syncline.server.config_models import SCOPE_NAME, Configuration, PathEntry, ScopeSection
@@ -19,6 +20,7 @@ Problems: TypeAlias = Iterator[ConfigError]
 def check_configuration(document: Document, configuration: Configuration) -> Problems:
     """Every mistake that can be seen without the database."""
     yield from _check_secret(document, configuration.auth.secret)
+    yield from check_provider(document, configuration.auth)
     for name, scope in configuration.scope.items():
         yield from _check_scope(document, name, scope)
     for table, columns in configuration.columns.items():

@@ -11,18 +11,24 @@ from syncline.server.config_positions import Place
 from syncline.server.config_settings import Settings
 
 _SECTION = re.compile(r"\[(scope|table|merge|columns)(?:\.([^\]\s]+))?\]")
+_OPTION = re.compile(r"\[scope\.([^\]\s]+)\] (grant|key|where|refresh)\b(?! of)")
 _QUOTED = re.compile(r'"([^"]+)"')
 
 
 def locate(error: ConfigError, settings: Settings) -> ConfigError:
     """The same error with `file:line:` in front: the place that shares the most names with its message.
 
-    Only the section in brackets and what stands in quotes counts; without any match it is the file alone.
+    An option that the message begins with is the place. Else only the section in brackets and what stands in quotes
+    counts; without any match it is the file alone.
     """
     document = settings.document
     section = _SECTION.search(error.message)
     prefix = tuple(part for part in section.groups() if part) if section else ()
     names = [name.lower() for name in _QUOTED.findall(error.message)]
+    option = _OPTION.match(error.message)
+    if option and ("scope", *option.groups()) in document.positions:
+        text = f"{document.where(('scope', *option.groups()))}: {error.message}"
+        return ConfigError(text, hint=error.hint, code=error.error_code)
     best: tuple[int, int, Place] = (0, 0, ())
     for place, value in _places(document.raw):
         if _lowered(place)[: len(prefix)] != tuple(part.lower() for part in prefix):

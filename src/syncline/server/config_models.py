@@ -52,6 +52,12 @@ def _key_as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _audience_as_list(value: Any) -> Any:
+    if not isinstance(value, str | list):
+        raise refusal("audience must be text or a list of texts.", 'For example audience = "syncline".', "wrong_type")
+    return [value] if isinstance(value, str) else value
+
+
 def _as_seconds(value: Any) -> Any:
     seconds = duration_seconds(value) if isinstance(value, str) else None
     if seconds is None or seconds < 1:
@@ -78,8 +84,18 @@ class SourceSection(SectionModel):
 
 class AuthSection(SectionModel):
     secret: str | None = None
+    jwks_url: Name | None = None
+    issuer: Name | None = None
+    audience: Annotated[list[Name], BeforeValidator(_audience_as_list), Field(min_length=1)] | None = None
     user_claim: Name = "sub"
     leeway_seconds: float = Field(default=AUTH_LEEWAY_SECONDS_DEFAULT, ge=0, le=AUTH_LEEWAY_SECONDS_MAX)
+
+
+class ServeSection(SectionModel):
+    requests_in_work_max: int = Field(default=limits.REQUESTS_IN_WORK_MAX_DEFAULT, ge=1)
+    connections_max: int = Field(default=limits.CONNECTIONS_MAX_DEFAULT, ge=1)
+    user_connections_max: int = Field(default=limits.USER_CONNECTIONS_MAX_DEFAULT, ge=1)
+    user_requests_per_second_max: float = Field(default=limits.USER_REQUESTS_PER_SECOND_MAX_DEFAULT, ge=1)
 
 
 class RetentionSection(SectionModel):
@@ -128,6 +144,7 @@ class Configuration(SectionModel):
     source: SourceSection
     auth: AuthSection = AuthSection()
     retention: RetentionSection = RetentionSection()
+    serve: ServeSection = ServeSection()
     scope: dict[str, ScopeSection] = Field(default_factory=dict)
     columns: dict[Name, ColumnsEntry] = Field(default_factory=dict)
     table: dict[Name, TableSection] = Field(default_factory=dict)
@@ -139,6 +156,7 @@ SECTIONS: dict[tuple[str, ...], type[SectionModel]] = {
     ("source",): SourceSection,
     ("auth",): AuthSection,
     ("retention",): RetentionSection,
+    ("serve",): ServeSection,
     ("scope", "*"): ScopeSection,
     ("scope", "*", "tables", "*", "*"): PathEntry,
     ("columns", "*"): ColumnsEntry,
@@ -149,9 +167,6 @@ SECTIONS: dict[tuple[str, ...], type[SectionModel]] = {
 NOT_YET: dict[tuple[str, ...], str] = {
     ("forward",): "Forwarding to an HTTP API",
     ("hooks",): "Hooks",
-    ("auth", "jwks_url"): "Identity providers (jwks_url, issuer, audience)",
-    ("auth", "issuer"): "Identity providers (jwks_url, issuer, audience)",
-    ("auth", "audience"): "Identity providers (jwks_url, issuer, audience)",
     ("columns", "*", "as_real"): "Reading numeric columns as REAL",
     ("columns", "*", "scaled"): "Reading numeric columns as scaled integers",
     ("table", "*", "write"): "Rules on writing",

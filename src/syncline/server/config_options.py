@@ -52,9 +52,40 @@ OPTIONS = (
     Option("source", "url", str, None, 'the database, for example "sqlite:///clinic.db"'),
     Option("source", "journal", str, "wal", '"wal": provision switches an SQLite file to WAL; "keep": leaves it'),
     Option("auth", "secret", str, None, "what tokens are signed with (HS256): at least 32 bytes"),
+    Option(
+        "auth",
+        "jwks_url",
+        str,
+        None,
+        "where an identity provider publishes its keys (RS256, ES256, …)",
+    ),
+    Option("auth", "issuer", str, None, "the `iss` that tokens must have"),
+    Option("auth", "audience", str, None, "the `aud` that tokens must have; in the file also a list: one is enough"),
     Option("auth", "user_claim", str, "sub", "the claim of a token that names the user"),
     Option(
         "auth", "leeway_seconds", float, AUTH_LEEWAY_SECONDS_DEFAULT, "how far clocks may differ when a token expires"
+    ),
+    Option(
+        "serve",
+        "requests_in_work_max",
+        int,
+        limits.REQUESTS_IN_WORK_MAX_DEFAULT,
+        "requests that a process works on at once; more are told to come back later",
+    ),
+    Option(
+        "serve",
+        "connections_max",
+        int,
+        limits.CONNECTIONS_MAX_DEFAULT,
+        "streams and waiting long polls of a process",
+    ),
+    Option("serve", "user_connections_max", int, limits.USER_CONNECTIONS_MAX_DEFAULT, "the same, of one user"),
+    Option(
+        "serve",
+        "user_requests_per_second_max",
+        float,
+        limits.USER_REQUESTS_PER_SECOND_MAX_DEFAULT,
+        "requests of one user, on average over ten seconds",
     ),
     Option("retention", "days", int, limits.RETENTION_DAYS_DEFAULT, "a device away for longer downloads its rows anew"),
 )

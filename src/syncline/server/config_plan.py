@@ -6,8 +6,9 @@ import dataclasses
 from typing import Protocol
 
 from syncline.errors import ConfigError
+from syncline.model.resolving import resolve
 from syncline.model.schema import Schema
-from syncline.model.scopes import Plan, QueryReads, ScopeConfig, resolve
+from syncline.model.scopes import Plan, QueryReads, ScopeConfig
 from syncline.server.config_grants import doubts_about
 from syncline.server.config_locate import locate
 from syncline.server.config_positions import Place

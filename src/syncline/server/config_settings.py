@@ -19,12 +19,28 @@ SECRET_BYTES_MIN = 32
 
 @dataclass(frozen=True)
 class AuthSettings:
-    """How tokens are checked. `secret` is None where the host application authenticates (`install(authenticate=…)`)."""
+    """How tokens are checked: by `secret`, or by the keys at `jwks_url`; neither where the host application
+    authenticates (`install(authenticate=…)`). `issuer` and `audience` are compared with a token's `iss` and `aud`
+    where they are set; one of several audiences is enough."""
 
     secret: str | None = field(default=None, repr=False)
+    jwks_url: str | None = None
+    issuer: str | None = None
+    audience: tuple[str, ...] = ()
     user_claim: str = "sub"
     algorithms: tuple[str, ...] = ("HS256",)
     leeway_seconds: float = AUTH_LEEWAY_SECONDS_DEFAULT
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What one process takes at once; the rest is refused with a time to come back. Connections are streams and
+    waiting long polls."""
+
+    requests_in_work_max: int = limits.REQUESTS_IN_WORK_MAX_DEFAULT
+    connections_max: int = limits.CONNECTIONS_MAX_DEFAULT
+    user_connections_max: int = limits.USER_CONNECTIONS_MAX_DEFAULT
+    user_requests_per_second_max: float = limits.USER_REQUESTS_PER_SECOND_MAX_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class Settings:
     plan_config: PlanConfig = field(default_factory=lambda: PlanConfig(()))
     journal: str = "wal"
     retention_days: int = limits.RETENTION_DAYS_DEFAULT
+    serve: ServeSettings = field(default_factory=ServeSettings)
     document: Document = field(default_factory=Document, compare=False)
 
     @property

@@ -1,35 +1,68 @@
-"""From an exact read of the source to the frames that carry it (PROTOCOL_MODEL rules 16 to 18)."""
+"""From an exact read of the source to a download's answer (PROTOCOL_MODEL rules 16 to 18): a cut in one piece, or the
+next piece of a paged one (`job`)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from syncline import limits
+from syncline.clock import Clock
+from syncline.errors import SourceBusyError
 from syncline.model.scopes import Plan
 from syncline.protocol import frames
-from syncline.protocol.cursor import cursor_text, digest_of, parse_cursor
+from syncline.protocol.cursor import cursor_text, parse_cursor
 from syncline.protocol.messages import Download
-from syncline.source.port import BucketRows, Claims, Cut, Entries, Snapshot, Source
+from syncline.server.bucket_lists import BucketLists
+from syncline.server.cut_frames import (
+    begin_frame,
+    commit_frame,
+    drop_frame,
+    entry_frames,
+    outcome_frame,
+    replace_frames,
+    rows_frame,
+)
+from syncline.server.job import Job, JobRequest, Paging
+from syncline.server.job_token import JobToken
+from syncline.source.port import Claims, Cursor, Cut, Page, Since, Source, Survey, Walk
 
 MarkerWait = Callable[[], Awaitable[None]]
 """Returns when the sequencer has taken everything that was committed before the call."""
+
+ATTEMPTS_MAX = 10
+"""How often a cut is read again because grants or tables changed under it."""
 
 
 class BucketsNeededError(Exception):
     """The digest names a list of buckets that the server cannot know; the device has to send the list."""
 
 
+class CatchUpNeededError(Exception):
+    """What the device lacks comes in pages, and pages come by POST /v1/download alone."""
+
+
+@dataclass(frozen=True)
+class StagedJob:
+    """How far the device's paged download has come. `buckets`: the new ones that it brings."""
+
+    token: JobToken
+    buckets: frozenset[str]
+
+
 @dataclass(frozen=True)
 class Position:
     """Where a device stands: what its next cut starts from."""
 
-    cursor: tuple[str, int] | None
+    cursor: Cursor | None
     held: frozenset[str]
     included: int
     apply_count: int
     is_reset: bool = False
+    staged: StagedJob | None = None
+
+    def anew(self) -> Position:
+        """The same device with nothing that could be built on."""
+        return Position(None, frozenset(), self.included, self.apply_count, is_reset=True)
 
 
 @dataclass(frozen=True)
@@ -47,72 +80,155 @@ class CutFrames:
 class Downloads:
     """Reads cuts. Holds no state of a device."""
 
-    def __init__(self, source: Source, plan: Plan, wait_for_marker: MarkerWait) -> None:
+    def __init__(self, source: Source, plan: Plan, wait_for_marker: MarkerWait, clock: Clock) -> None:
         self._source = source
         self._plan = plan
         self._wait_for_marker = wait_for_marker
+        self._clock = clock
+        self._lists = BucketLists()
+        self.paging = Paging()
 
+    # ------------------------------------------------------------ where a device stands
     async def position(self, claims: Claims, request: Download) -> Position:
-        """Where the device says that it stands; BucketsNeededError if its digest cannot be resolved."""
+        """Where the device says that it stands; BucketsNeededError if a digest of its cannot be resolved."""
         cursor = parse_cursor(request.cursor)
-        if cursor is None:
-            return Position(None, frozenset(), request.included, request.apply_count, is_reset=True)
-        if request.buckets is not None:
-            held = frozenset(request.buckets)
-        else:
+        stage = request.stage
+        token = JobToken.parse(stage.token) if stage else None
+        granted = frozenset[str]()
+        if (cursor and request.buckets is None) or (token and stage and stage.buckets is None):
             granted = await self._source.granted(claims)
-            candidates = (granted, frozenset[str]())
-            matching = [held for held in candidates if digest_of(held) == request.digest]
-            if not matching:
-                raise BucketsNeededError
-            held = matching[0]
-        return Position(cursor, held, request.included, request.apply_count)
+        held = self._resolve(request.buckets, request.digest, granted) if cursor else frozenset[str]()
+        staged = None
+        if token and stage:
+            staged = StagedJob(token, self._resolve(stage.buckets, stage.digest, granted - held))
+        return Position(cursor, held, request.included, request.apply_count, is_reset=cursor is None, staged=staged)
 
+    def _resolve(self, named: tuple[str, ...] | None, digest: str, guess: frozenset[str]) -> frozenset[str]:
+        found = frozenset(named) if named is not None else self._lists.find(digest, guess, frozenset())
+        if found is None:
+            raise BucketsNeededError
+        return found
+
+    # ------------------------------------------------------------ what it gets
     async def next_cut(self, device: str, claims: Claims, position: Position) -> CutFrames:
-        """The exact cut at the newest checkpoint, as what is new since `position`."""
-        granted = await self._source.granted(claims)
-        snapshot = await self._snapshot(granted - position.held)
-        cut = await self._source.read_cut(device, claims, position.held, position.cursor, position.included, snapshot)
-        if not cut.valid:  # a cursor of a lost time: everything anew
-            fresh = Position(None, frozenset(), position.included, position.apply_count, is_reset=True)
-            return await self.next_cut(device, claims, fresh)
-        return self._frames(position, snapshot, cut)
+        """The exact cut at the newest checkpoint, as what is new since `position`; CatchUpNeededError where that is too
+        much for one piece."""
+        found = await self._next(device, claims, position)
+        if isinstance(found, Job):
+            raise CatchUpNeededError
+        return found
 
-    async def _snapshot(self, buckets: frozenset[str]) -> Snapshot | None:
-        if not buckets:
+    async def open(self, device: str, claims: Claims, position: Position) -> CutFrames | Job:
+        """The same, or as much as an answer holds of what comes in pages."""
+        staged = position.staged
+        if staged is None:
+            return await self._next(device, claims, position)
+        if staged.token.is_reset:
+            position = replace(position.anew(), staged=staged)
+        survey = await self._source.read_survey(claims, staged.token.known(position.cursor))
+        if not staged.token.fits(survey) or position.is_reset != staged.token.is_reset:
+            return await self._next(device, claims, replace(position, staged=None))
+        dropped = position.held - survey.granted
+        if dropped:
+            return self._drop_only(position, dropped, survey, stage="keep")
+        return self._job(device, claims, position, staged.buckets, staged.token)
+
+    async def _next(self, device: str, claims: Claims, position: Position) -> CutFrames | Job:
+        for _ in range(ATTEMPTS_MAX):
+            known = (position.cursor,) if position.cursor else ()
+            survey = await self._source.read_survey(claims, known)
+            if not survey.valid:  # a cursor of a lost time: everything anew
+                position = position.anew()
+                continue
+            found = await self._attempt(device, claims, position, survey)
+            if found is not None:
+                return found
+        raise SourceBusyError("Grants or tables change too fast for a cut.", hint="It is tried again.")
+
+    async def _attempt(self, device: str, claims: Claims, position: Position, survey: Survey) -> CutFrames | Job | None:
+        """None where grants or tables changed between two reads."""
+        held, new = position.held & survey.granted, survey.granted - position.held
+        since = position.cursor[1] if position.cursor else 0
+        replaced = frozenset(name for name, raised in survey.generations.items() if raised > since and held)
+        walk = Walk(new, replaced, held if replaced else frozenset())
+        page = await self._first_page(claims, position, walk) if new or replaced else None
+        if page and (not page.survey.valid or page.survey.generation != survey.generation):
             return None
-        snapshot = await self._source.read_snapshot(buckets)
-        if not snapshot.exact:
-            await self._wait_for_marker()
-        return snapshot
+        if page is None or page.next is None:
+            if page and not page.exact:
+                await self._wait_for_marker()
+            added = Since(new, page.survey.head.checkpoint) if page else None
+            cut = await self._source.read_cut(
+                device, claims, held, position.cursor, position.included, added, self.paging.size
+            )
+            if not cut.valid or cut.generation != survey.generation or not (held | new) <= cut.granted:
+                return None
+            if not cut.overflow:
+                return self._cut(position, walk, page, cut)
+        dropped = position.held - held
+        if dropped:
+            return self._drop_only(position, dropped, survey, stage=None)
+        if page and page.next is None:
+            page = None
+        return self._job(device, claims, position, new, None, walk=walk, survey=survey, first=page)
 
-    def _frames(self, position: Position, snapshot: Snapshot | None, cut: Cut) -> CutFrames:
+    async def _first_page(self, claims: Claims, position: Position, walk: Walk) -> Page:
+        known = (position.cursor,) if position.cursor else ()
+        return await self._source.read_page(claims, walk, None, known, self.paging.size)
+
+    def _job(
+        self,
+        device: str,
+        claims: Claims,
+        position: Position,
+        buckets: frozenset[str],
+        token: JobToken | None,
+        *,
+        walk: Walk | None = None,
+        survey: Survey | None = None,
+        first: Page | None = None,
+    ) -> Job:
+        request = JobRequest(
+            device=device,
+            claims=claims,
+            cursor=position.cursor,
+            held=position.held,
+            buckets=buckets,
+            included=position.included,
+            apply_count=position.apply_count,
+            is_reset=position.is_reset,
+        )
+        job = Job(self._source, self._plan, self._wait_for_marker, self._clock, self.paging, request, self._lists)
+        if token is None:
+            assert walk is not None and survey is not None
+            job.begin(walk, survey, first)
+        else:
+            job.resume(token)
+        return job
+
+    # ------------------------------------------------------------ in one piece
+    def _cut(self, position: Position, walk: Walk, page: Page | None, cut: Cut) -> CutFrames:
         dropped = position.held - cut.granted
-        added = (snapshot.buckets & cut.granted) - position.held if snapshot else frozenset[str]()
+        added = walk.buckets
         more = bool(cut.granted - position.held - added)
-        body = [*self._body(snapshot, cut, added, dropped)]
-        count = sum(len(rows.rows) for rows in snapshot.rows) if snapshot else 0
+        body = [*self._body(walk, page, cut, dropped)]
+        count = sum(rows.count for rows in page.rows) if page else 0
         count += sum(len(entries.rows) for entries in cut.entries)
-        opening = {"t": "begin", "apply_count": position.apply_count, "reset": position.is_reset, "rows": count}
-        closing = {
-            "t": "commit",
-            "cursor": cursor_text(cut.head.term, cut.head.checkpoint),
-            "checkpoint": cut.head.checkpoint,
-            "buckets": {"add": sorted(added)},
-            "included": max(cut.included, position.included),
-            "time": cut.head.time_us,
-            "apply_count": position.apply_count,
-            "more": more,
-        }
         standing = Position(
             cursor=(cut.head.term, cut.head.checkpoint),
             held=(position.held - dropped) | added,
             included=cut.included,
             apply_count=position.apply_count + 1,
         )
+        if standing.held != position.held:
+            self._lists.remember(standing.held)
         quiet = not body and not added and not position.is_reset and cut.included <= position.included
         return CutFrames(
-            frames=(frames.dump(opening), *body, frames.dump(closing)),
+            frames=(
+                begin_frame(position.apply_count, count, reset=position.is_reset, stage=None),
+                *body,
+                commit_frame(cut, added, position.included, position.apply_count, more=more),
+            ),
             position=standing,
             is_empty=quiet,
             more=more,
@@ -120,86 +236,45 @@ class Downloads:
             time_us=cut.head.time_us,
         )
 
-    def _body(
-        self, snapshot: Snapshot | None, cut: Cut, added: frozenset[str], dropped: frozenset[str]
-    ) -> Iterator[bytes]:
+    def _body(self, walk: Walk, page: Page | None, cut: Cut, dropped: frozenset[str]) -> Iterator[bytes]:
+        """What the feed says of a key comes after what the page said of it, and so counts (rule 17)."""
         if dropped:
-            yield frames.dump({"t": "drop_bucket", "buckets": sorted(dropped)})
-        if snapshot:
-            yield from _snapshot_frames(snapshot, cut, added)
+            yield drop_frame(dropped)
+        yield from replace_frames(walk.replaced, walk.held)
+        for rows in page.rows if page else ():
+            yield rows_frame(rows)
         for entries in cut.entries:
-            yield from _entry_frames(entries)
+            yield from entry_frames(entries)
         for outcome in cut.outcomes:
-            frame = {
-                "t": "outcome",
-                "n": outcome.number,
-                "kind": outcome.kind,
-                "code": outcome.code,
-                "reason": outcome.reason,
-                "table": outcome.table,
-                "key": json.loads(outcome.key),
-                "conflicts": self._visible_conflicts(outcome.table, outcome.conflicts),
-            }
-            if outcome.has_state:
-                frame["state"] = {"row": json.loads(outcome.state) if outcome.state else None}
-            yield frames.dump(frame)
+            yield outcome_frame(self._plan, outcome)
 
-    def _visible_conflicts(self, table: str, conflicts: str) -> list[dict[str, object]]:
-        visible = self._plan.tables[table].columns if table in self._plan.tables else ()
-        found: list[dict[str, object]] = json.loads(conflicts)
-        return [conflict for conflict in found if not conflict["column"] or conflict["column"] in visible]
-
-
-def _snapshot_frames(snapshot: Snapshot, cut: Cut, added: frozenset[str]) -> Iterator[bytes]:
-    """A snapshot row whose bucket's feed names its key since the snapshot is left out: only the entry counts (rule
-    17)."""
-    newer: set[tuple[str, str, str]] = set()
-    for entries in cut.entries:
-        if entries.bucket in added:
-            newer.update((entries.table, entries.bucket, key) for key in (*entries.keys, *entries.removed))
-    for chunk in snapshot.rows:
-        plain = not newer and added >= snapshot.buckets
-        yield from _chunk_frames(chunk if plain else _without(chunk, newer, added))
-
-
-def _without(chunk: BucketRows, newer: set[tuple[str, str, str]], added: frozenset[str]) -> BucketRows:
-    kept = []
-    for key, row, of in zip(chunk.keys, chunk.rows, chunk.of, strict=True):
-        places = tuple(
-            place
-            for place in of
-            if chunk.buckets[place] in added and (chunk.table, chunk.buckets[place], key) not in newer
+    def _drop_only(
+        self, position: Position, dropped: frozenset[str], survey: Survey, *, stage: str | None
+    ) -> CutFrames:
+        """What was revoked goes at once; all else is as it was. The time 0 is older than whatever the device saw."""
+        assert position.cursor is not None
+        held = position.held - dropped
+        self._lists.remember(held)
+        closing = {
+            "t": "commit",
+            "cursor": cursor_text(*position.cursor),
+            "checkpoint": position.cursor[1],
+            "buckets": {"add": []},
+            "included": position.included,
+            "included_id": None,
+            "time": 0,
+            "apply_count": position.apply_count,
+            "more": True,
+        }
+        return CutFrames(
+            frames=(
+                begin_frame(position.apply_count, 0, reset=False, stage=stage),
+                drop_frame(dropped),
+                frames.dump(closing),
+            ),
+            position=replace(position, held=held, apply_count=position.apply_count + 1),
+            is_empty=False,
+            more=True,
+            checkpoint=position.cursor[1],
+            time_us=survey.head.time_us,
         )
-        if places:
-            kept.append((key, row, places))
-    keys, rows, of_kept = zip(*kept, strict=True) if kept else ((), (), ())
-    return BucketRows(chunk.table, chunk.layout, chunk.buckets, of_kept, keys, rows)
-
-
-def _chunk_frames(chunk: BucketRows) -> Iterator[bytes]:
-    if not chunk.rows:
-        return
-    of: list[int | list[int]] = [places[0] if len(places) == 1 else list(places) for places in chunk.of]
-    single = len(chunk.buckets) == 1
-    yield frames.dump_rows(chunk.table, chunk.layout, list(chunk.buckets), None if single else of, list(chunk.rows))
-
-
-def _entry_frames(entries: Entries) -> Iterator[bytes]:
-    for rows in _pieces(entries.rows):
-        yield frames.dump_rows(entries.table, entries.layout, [entries.bucket], None, rows)
-    for keys in _pieces(entries.removed):
-        head = json.dumps({"t": "remove", "table": entries.table, "bucket": entries.bucket}, ensure_ascii=False)
-        yield f'{head[:-1]},"keys":[{",".join(keys)}]}}'.encode()
-
-
-def _pieces(rows: tuple[str, ...]) -> Iterator[list[str]]:
-    piece: list[str] = []
-    size = 0
-    for row in rows:
-        piece.append(row)
-        size += len(row)
-        if size > limits.ROWS_FRAME_BYTES_TARGET or len(piece) >= limits.ROWS_PER_FRAME_MAX:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece

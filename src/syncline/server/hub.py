@@ -1,52 +1,59 @@
-"""Who is connected, and who has to be told of a checkpoint."""
+"""Who is connected, and who waits for the next checkpoint."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from syncline.model.scopes import Plan, bucket_scope
-from syncline.source.port import Checkpoint
+from syncline.server.downloads import Position
+from syncline.source.port import Checkpoint, Claims
+
+Observer = Callable[[Checkpoint], None]
 
 
-@dataclass(eq=False)
-class Subscriber:
-    """One open download of a device. `wake` is called when something may concern it, `replace` when a newer one
-    opens."""
+class Subscriber(Protocol):
+    """One open stream of a device. `position` is where the device stands once it has applied what was sent."""
 
     device: str
-    wake: Callable[[], None]
-    replace: Callable[[], None]
-    held: frozenset[str] = field(default_factory=frozenset)
-    meanwhile: set[str] | None = None
-    """Buckets that checkpoints named while a cut is read and sent; that cut may give the device one of them."""
+    claims: Claims
+    packing: int
+    position: Position
 
-    def begin_cut(self) -> None:
-        self.meanwhile = set()
+    def wake(self) -> None:
+        """Something may concern it: it reads a cut of its own."""
 
-    def end_cut(self, held: frozenset[str]) -> None:
-        """The device holds these from now on. What came meanwhile in a bucket that is new to it is news."""
-        meanwhile, self.meanwhile = self.meanwhile or set(), None
-        has_news = bool(held & meanwhile - self.held)
-        self.held = held
-        if has_news:
-            self.wake()
+    def replace(self) -> None:
+        """A newer stream of the device opens: this one ends."""
+
+    def take(self, messages: Sequence[bytes], position: Position) -> bool:
+        """A cut that others get, too, and where the device stands then. False if it is not ready for it."""
+        ...
 
 
 class Hub:
-    """One per process."""
+    """One per process. `observers` are called with every checkpoint."""
 
     def __init__(self, plan: Plan) -> None:
         self._subscribers: dict[str, Subscriber] = {}
-        self._grant_tables = frozenset(table for tables in plan.grant_reads.values() for table in tables)
-        self._by_clock = frozenset(scope.name for scope in plan.scopes.values() if scope.refresh_seconds)
+        self._by_clock: frozenset[str] = frozenset()
+        self.take_plan(plan)
         self._waiters: set[asyncio.Event] = set()
+        self.observers: list[Observer] = []
         self.published = 0
         """How many checkpoints were published."""
 
     def __len__(self) -> int:
         return len(self._subscribers)
+
+    def take_plan(self, plan: Plan) -> None:
+        self._by_clock = frozenset(scope.name for scope in plan.scopes.values() if scope.refresh_seconds)
+
+    def end_all(self) -> None:
+        """Every stream ends; its device begins anew, with a hello."""
+        for subscriber in list(self._subscribers.values()):
+            subscriber.replace()
 
     def join(self, subscriber: Subscriber) -> None:
         """A device has one stream at a time; the newer ends the older."""
@@ -60,24 +67,19 @@ class Hub:
             del self._subscribers[subscriber.device]
 
     def publish(self, checkpoint: Checkpoint) -> None:
-        """Wake whoever the checkpoint may concern: holders of its buckets, devices whose mutations it includes, and,
-        when it touched a table that grants read, everybody, for any grant may now say something else."""
         self.published += 1
-        everybody = bool(checkpoint.tables & self._grant_tables)
-        for subscriber in list(self._subscribers.values()):
-            if everybody or subscriber.device in checkpoint.devices or subscriber.held & checkpoint.buckets:
-                subscriber.wake()
-            elif subscriber.meanwhile is not None:
-                subscriber.meanwhile |= checkpoint.buckets
+        for observer in self.observers:
+            observer(checkpoint)
         for waiter in self._waiters:
             waiter.set()
 
     def refresh_grants(self) -> None:
         """Scopes with `refresh` are asked again by the clock."""
+        if not self._by_clock:
+            return
         for subscriber in list(self._subscribers.values()):
-            if (self._by_clock and any(bucket_scope(bucket) in self._by_clock for bucket in subscriber.held)) or (
-                self._by_clock and not subscriber.held
-            ):
+            held = subscriber.position.held
+            if not held or any(bucket_scope(bucket) in self._by_clock for bucket in held):
                 subscriber.wake()
 
     async def next_checkpoint(self, seconds: float, published: int | None = None) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from syncline.errors import Reject
 from syncline.model import merge
 from syncline.model.merge import Change, Stamp
+from syncline.model.new_keys import is_new_key
 from syncline.model.scopes import Plan, SyncedTable, bucket_scope
 from syncline.protocol.messages import Mutation
-from syncline.source.port import Claims, ConflictRecord, DeviceRow, RowRead, WriteTransaction
+from syncline.source.port import Claims, ConflictRecord, DeviceRow, RowRead, SourceRefusedError, WriteTransaction
 from syncline.values import Key, Value, same
 
 
@@ -24,6 +25,26 @@ class Verdict:
     conflicts: tuple[ConflictRecord, ...] = ()
 
 
+ORPHAN = SourceRefusedError("foreign_key", "A row that this one refers to does not exist.")
+
+
+class GroupScopeError(Exception):
+    """A marked group would leave a row outside the write scope: that of its mutation number `index`."""
+
+    def __init__(self, index: int, refusal: Reject | SourceRefusedError) -> None:
+        super().__init__(refusal.reason)
+        self.index = index
+        self.refusal = refusal
+
+
+@dataclass
+class _Group:
+    """`before`: what held its rows before it; `written`: the rows that it wrote, and by which mutation first."""
+
+    before: dict[tuple[str, Key], frozenset[str]] = field(default_factory=dict)
+    written: dict[tuple[str, Key], int] = field(default_factory=dict)
+
+
 class Judge:
     """Judges mutations inside one write transaction."""
 
@@ -34,11 +55,63 @@ class Judge:
         self._device = device
         self._horizon = Stamp(horizon_us)
         self._granted: frozenset[str] | None = None
+        self._write_scopes: dict[str, frozenset[str]] = {}
+        self._parents_of: dict[str, set[tuple[str, tuple[str, ...]]]] = {}
+        self._known: Mapping[bytes, str] = {}
+        self._group: _Group | None = None
+        self.place = 0
+        """Of the mutation that is judged next in its group."""
         self._grant_tables = frozenset(table for tables in plan.grant_reads.values() for table in tables)
 
     def forget_grants(self) -> None:
         """What they read may have changed, or been rolled back."""
         self._granted = None
+        self._write_scopes.clear()
+
+    async def look_up(self, ids: Iterable[bytes]) -> None:
+        """Before mutations with these ids are judged: which of them were applied before."""
+        self._known = await self._tx.known_ids(ids)
+
+    # ------------------------------------------------------------ a marked group
+    async def begin_group(self, mutations: Sequence[Mutation]) -> None:
+        """Scope is judged for the group as a whole: by what held its rows before it, and what holds them after it."""
+        group = _Group()
+        for mutation in mutations:
+            place = (mutation.table, mutation.key)
+            table = self._plan.tables.get(mutation.table)
+            if mutation.operation == "I" or table is None or place in group.before:
+                continue
+            if len(mutation.key) == len(table.key):
+                group.before[place] = await self._tx.buckets_of(mutation.table, mutation.key)
+        self._group = group
+
+    async def end_group(self) -> None:
+        """GroupScopeError with the place of the first change whose row is outside the write scope in the end."""
+        group, self._group = self._group or _Group(), None
+        for (name, key), index in group.written.items():
+            try:
+                await self._check_scope_after(self._plan.tables[name], key, group.before.get((name, key), ()))
+            except Reject as refusal:
+                row = await self._tx.read_row(name, key)
+                if row.values is not None:
+                    orphan = await self._is_orphan(self._plan.tables[name], row.values)
+                    raise GroupScopeError(index, ORPHAN if orphan else refusal) from refusal
+
+    async def _is_orphan(self, table: SyncedTable, values: Mapping[str, Value]) -> bool:
+        """Whether a parent that the database insists on is not there."""
+        for link in table.table.foreign_keys:
+            parent = self._plan.tables.get(link.table)
+            named = dict(zip(link.references, (values[column] for column in link.columns), strict=True))
+            if parent is None or set(named) != set(parent.key) or None in named.values():
+                continue
+            row = await self._tx.read_row(parent.name, tuple(named[column] for column in parent.key))
+            if row.values is None:
+                return True
+        return False
+
+    def leave_group(self) -> None:
+        """It was given up."""
+        self._group = None
 
     async def judge_next(self, stamped: Sequence[tuple[Mutation, Stamp]]) -> list[Verdict]:
         """Judges the first mutation, or the first two where they are the halves of a changed key."""
@@ -48,18 +121,19 @@ class Judge:
             and (first.operation, second.operation) == ("D", "I")
             and second.insert == first.number
             and second.table == first.table
-            and not await self._tx.known_ids([first.id, second.id])
+            and first.id not in self._known
+            and second.id not in self._known
         ):
             table = self._table(first)
             self._table(second)
             row = await self._tx.read_row(table.name, first.key)
-            if await self._may_see(table, row) and not (row.born and row.born > stamp):
+            if await self._may_see(table, first.key, row) and not (row.born and row.born > stamp):
                 return [Verdict("applied"), await self._rename(table, first, second, stamped[1][1], row)]
         return [await self.judge(first, stamp)]
 
     async def judge(self, mutation: Mutation, stamp: Stamp) -> Verdict:
         """Reject or SourceRefusedError where it is refused; the caller rolls back."""
-        if await self._tx.known_ids([mutation.id]):
+        if mutation.id in self._known:
             await self._tx.touch(mutation.table, mutation.key)
             return Verdict("duplicate")
         table = self._table(mutation)
@@ -106,6 +180,11 @@ class Judge:
     def _parents(self, table: SyncedTable) -> set[tuple[str, tuple[str, ...]]]:
         """(parent table, own columns in the order of the parent's key) of foreign keys and paths that name a whole
         key."""
+        if table.name not in self._parents_of:
+            self._parents_of[table.name] = self._find_parents(table)
+        return self._parents_of[table.name]
+
+    def _find_parents(self, table: SyncedTable) -> set[tuple[str, tuple[str, ...]]]:
         links = [(key.columns, key.table, key.references) for key in table.table.foreign_keys]
         links += [(step.columns, step.table, step.references) for path in table.paths for step in path.steps[:1]]
         found = set()
@@ -119,15 +198,24 @@ class Judge:
     async def _write_scope(self, table: SyncedTable) -> frozenset[str]:
         if self._granted is None:
             self._granted = await self._tx.granted(self._claims)
-        return frozenset(b for b in self._granted if self._plan.is_writable(bucket_scope(b), table.name))
+        if table.name not in self._write_scopes:
+            self._write_scopes[table.name] = frozenset(
+                bucket for bucket in self._granted if self._plan.is_writable(bucket_scope(bucket), table.name)
+            )
+        return self._write_scopes[table.name]
 
-    async def _may_see(self, table: SyncedTable, row: RowRead) -> bool:
+    async def _may_see(self, table: SyncedTable, key: Key, row: RowRead) -> bool:
         """Whether the row is inside the write scope. One that the user may read and not write is refused as such."""
         if row.values is None:
             return False
-        if row.buckets & await self._write_scope(table):
+        buckets = row.buckets
+        if self._group:
+            if (table.name, key) in self._group.written:
+                return True
+            buckets = self._group.before.get((table.name, key), buckets)
+        if buckets & await self._write_scope(table):
             return True
-        if self._granted is not None and row.buckets & self._granted:
+        if self._granted is not None and buckets & self._granted:
             raise Reject("read_only", "This row can only be changed by the office.")
         return False
 
@@ -137,14 +225,15 @@ class Judge:
         changed = await self._tx.write_row(table.name, mutation.key, mutation.operation, values, stamp)
         if table.name in self._grant_tables:
             self.forget_grants()
-        if mutation.operation == "D" or not changed:
-            return changed
-        await self._check_scope_after(table, mutation, before)
+        if changed and self._group:
+            self._group.written.setdefault((table.name, mutation.key), self.place)
+        elif changed and mutation.operation != "D":
+            await self._check_scope_after(table, mutation.key, before)
         return changed
 
-    async def _check_scope_after(self, table: SyncedTable, mutation: Mutation, before: frozenset[str]) -> None:
+    async def _check_scope_after(self, table: SyncedTable, key: Key, before: Iterable[str]) -> None:
         """`before`: the buckets that held the row; none for a new one."""
-        after = await self._tx.buckets_of(table.name, mutation.key)
+        after = await self._tx.buckets_of(table.name, key)
         if not after & await self._write_scope(table):
             leaving = any(self._plan.scopes[bucket_scope(bucket)].own_edit_may_leave for bucket in before)
             if not leaving:
@@ -156,9 +245,9 @@ class Judge:
 
     # ------------------------------------------------------------ the three operations
     async def _insert(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
-        self._refuse_generated_key(table)
+        self._refuse_generated_key(table, mutation)
         if row.values is not None:
-            if table.keys == "natural" and await self._may_see(table, row):
+            if table.keys == "natural" and await self._may_see(table, mutation.key, row):
                 return await self._update(table, mutation, stamp, row)
             raise Reject("key_exists", "This key is taken.")
         if row.died and row.died > stamp:
@@ -171,11 +260,11 @@ class Judge:
         return await self._finish(table, mutation, await self._write(table, mutation, values, stamp, frozenset()))
 
     @staticmethod
-    def _refuse_generated_key(table: SyncedTable) -> None:
-        if table.keys != "natural" and table.table.generated_key:
+    def _refuse_generated_key(table: SyncedTable, mutation: Mutation) -> None:
+        if table.keys != "natural" and table.table.generated_key and not is_new_key(mutation.key):
             raise Reject(
                 "generated_key",
-                f'The office\'s database makes up the keys of "{table.name}"; rows cannot be added offline yet.',
+                f'The office\'s database makes up the keys of "{table.name}"; the app has to ask for one (new_key).',
             )
 
     async def _rename(
@@ -183,7 +272,7 @@ class Judge:
     ) -> Verdict:
         """A changed key, done as one update: hidden columns, what hangs on the row, and what others changed stay."""
         await self._refuse_dependent(table, arrived)
-        self._refuse_generated_key(table)
+        self._refuse_generated_key(table, arrived)
         if (await self._tx.read_row(table.name, arrived.key)).values is not None:
             raise Reject("key_exists", "This key is taken.")
         changes = {
@@ -196,15 +285,18 @@ class Judge:
         changed = await self._tx.write_row(table.name, left.key, "U", renamed, stamp)
         if table.name in self._grant_tables:
             self.forget_grants()
-        if changed:
-            await self._check_scope_after(table, arrived, row.buckets)
+        if changed and self._group:
+            self._group.before.setdefault((table.name, arrived.key), row.buckets)
+            self._group.written.setdefault((table.name, arrived.key), self.place)
+        elif changed:
+            await self._check_scope_after(table, arrived.key, row.buckets)
         if raised:
             await self._tx.touch(table.name, arrived.key, raised, stamp)
         await self._tx.touch(table.name, left.key)
         return await self._finish(table, arrived, changed, tuple(conflicts))
 
     async def _delete(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
-        if not await self._may_see(table, row) or row.values is None:
+        if not await self._may_see(table, mutation.key, row) or row.values is None:
             await self._tx.touch(table.name, mutation.key)
             return Verdict("merged", "gone")
         if row.born and row.born > stamp:
@@ -224,7 +316,7 @@ class Judge:
         return await self._finish(table, mutation, written, conflicts)
 
     async def _update(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
-        if not await self._may_see(table, row) or row.values is None:
+        if not await self._may_see(table, mutation.key, row) or row.values is None:
             return await self._gone(table, mutation, row)
         sets, raised, conflicts = self._merge(table, mutation.changes, stamp, row)
         written = await self._write(table, mutation, sets, stamp, row.buckets) if sets else True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -11,12 +13,15 @@ from syncline import limits
 from syncline.errors import SynclineError
 from syncline.log import logger
 from syncline.protocol import frames
+from syncline.protocol.cursor import cursor_text
 from syncline.protocol.messages import Download
 from syncline.server.auth import Identity
-from syncline.server.downloads import BucketsNeededError, Position
-from syncline.server.hub import Subscriber
+from syncline.server.downloads import BucketsNeededError, CatchUpNeededError, CutFrames, Position
 from syncline.server.service import Service, error_body
 from syncline.server.session import Effect, Event, LiveSession, State
+from syncline.server.shared import bundled
+from syncline.server.websocket import wire_of
+from syncline.source.port import Claims
 
 _log = logger("live")
 
@@ -24,127 +29,232 @@ CLOSE_CODES = {
     Event.SILENT: 4408,
     Event.EXPIRED: 4401,
     Event.REPLACED: 4410,
+    Event.CATCH_UP: 4412,
     Event.FAILED: 4500,
     Event.OPENED: 4400,
 }
 BUCKETS_NEEDED = 4409
+CLOSE_SECONDS = 5.0
+"""How long a peer that takes nothing more may hold up the end of its connection."""
 
 
 class LiveConnection:
-    """Runs one session until it closes."""
+    """Runs one session until it closes. It is a `Subscriber` of the hub and of the fan-out."""
 
     def __init__(self, service: Service, socket: WebSocket, identity: Identity, packing: int) -> None:
         self._service = service
         self._socket = socket
+        self._wire = wire_of(socket.scope)
         self._identity = identity
-        self._packing = packing
         self._session = LiveSession()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._position: Position | None = None
-        self._subscriber: Subscriber | None = None
+        self._is_open = False
+        self._ended = asyncio.Event()
+        self._doing: set[asyncio.Task[None]] = set()
+        self._offered: Sequence[bytes] = ()
         self._heard = service.clock.monotonic_seconds()
-        self._close_code = 1000
         self._head = 0
+        self.device = ""
+        self.claims: Claims = identity.claims
+        self.packing = packing
+        self.position = Position(None, frozenset(), 0, 0)
 
     async def run(self) -> None:
-        helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch())]
+        self._service.pulse.join(self._beat)
+        self._start(self._listen())
+        expiry = self._end_with_token()
         try:
-            while self._session.state is not State.CLOSED:
-                event = await self._events.get()
-                for effect in self._session.handle(event):
-                    await self._do(effect, event)
+            await self._ended.wait()
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
-            if self._subscriber:
-                self._service.hub.leave(self._subscriber)
+            if expiry is not None:
+                expiry.cancel()
+            self._service.pulse.leave(self._beat)
+            self._service.hub.leave(self)
+            self._service.fan_out.leave(self)
+            for task in self._doing:
+                task.cancel()
+            await asyncio.gather(*self._doing, return_exceptions=True)
 
     # ------------------------------------------------------------ where events come from
     async def _listen(self) -> None:
         try:
-            while True:
+            while self._session.state is not State.CLOSED:
                 packed = await self._socket.receive_bytes()
                 self._heard = self._service.clock.monotonic_seconds()
                 message = frames.load(frames.unpack(packed, limits.REQUEST_BYTES_MAX))
                 if message.get("t") == "open":
                     await self._open(Download.load(message))
         except (WebSocketDisconnect, RuntimeError, KeyError):
-            self._events.put_nowait(Event.GONE)
+            self._handle(Event.GONE)
         except BucketsNeededError:
             await self._close(BUCKETS_NEEDED)
-            self._events.put_nowait(Event.GONE)
+            self._handle(Event.GONE)
         except Exception as error:
             await self._fail(error)
 
     async def _open(self, request: Download) -> None:
-        if self._position is not None:
-            self._events.put_nowait(Event.OPENED)
-            return
-        self._position = await self._service.open_download(self._identity, request)
-        self._subscriber = Subscriber(
-            request.device,
-            wake=lambda: self._events.put_nowait(Event.NEWS),
-            replace=lambda: self._events.put_nowait(Event.REPLACED),
-            held=self._position.held,
-        )
-        self._service.hub.join(self._subscriber)
-        self._events.put_nowait(Event.OPENED)
+        if not self._is_open:
+            self.position = await self._service.open_download(self._identity, request)
+            self.device = request.device
+            self._is_open = True
+            self._service.hub.join(self)
+        self._handle(Event.OPENED)
 
-    async def _watch(self) -> None:
+    def _end_with_token(self) -> asyncio.TimerHandle | None:
+        """At that moment, not at the next heartbeat: what comes after it is no longer this user's."""
+        if self._identity.expires_at is None:
+            return None
+        left = self._identity.expires_at - self._service.clock.now_us() / 1e6
+        return asyncio.get_running_loop().call_later(max(left, 0.0), self._handle, Event.EXPIRED)
+
+    def _beat(self) -> None:
         """Heartbeats, silence, and the token's end."""
-        while True:
-            await asyncio.sleep(limits.HEARTBEAT_SECONDS)
-            if self._service.clock.monotonic_seconds() - self._heard > limits.SILENCE_SECONDS_MAX:
-                self._events.put_nowait(Event.SILENT)
-            expires = self._identity.expires_at
-            if expires is not None and self._service.clock.now_us() / 1e6 > expires:
-                self._events.put_nowait(Event.EXPIRED)
-            self._events.put_nowait(Event.BEAT_DUE)
+        if self._service.clock.monotonic_seconds() - self._heard > limits.SILENCE_SECONDS_MAX:
+            self._handle(Event.SILENT)
+        expires = self._identity.expires_at
+        if expires is not None and self._service.clock.now_us() / 1e6 > expires:
+            self._handle(Event.EXPIRED)
+        self._handle(Event.BEAT_DUE)
+
+    # ------------------------------------------------------------ as a subscriber
+    def wake(self) -> None:
+        self._handle(Event.NEWS)
+
+    def replace(self) -> None:
+        self._handle(Event.REPLACED)
+
+    def take(self, messages: Sequence[bytes], position: Position) -> bool:
+        if self._session.state is not State.TOLD:
+            return False
+        if self._wire is not None and not self._wire.send_now(messages):
+            return False
+        self._offered = messages if self._wire is None else ()
+        self._head = position.cursor[1] if position.cursor else 0
+        self.position = position
+        self._handle(Event.SHARED)
+        return True
 
     # ------------------------------------------------------------ effects
-    async def _do(self, effect: Effect, event: Event) -> None:
-        if effect is Effect.READ:
-            await self._read()
-        elif effect is Effect.BEAT:
-            beat = {"t": "heartbeat", "head": self._head, "time": self._service.clock.now_us()}
-            await self._send(frames.pack(frames.dump(beat), frames.PLAIN))
+    def _handle(self, event: Event) -> None:
+        for effect in self._session.handle(event):
+            if effect is Effect.READ:
+                self._service.fan_out.leave(self)
+                self._start(self._read())
+            elif effect is Effect.SEND:
+                self._send_offered()
+            elif effect is Effect.BEAT:
+                self._send_beat()
+            else:
+                self._end(CLOSE_CODES.get(event, 1000))
+        if event is Event.GONE:
+            self._end(None)
+
+    def _end(self, code: int | None) -> None:
+        """What is being read or sent is given up."""
+        self._service.fan_out.leave(self)
+        for task in self._doing:
+            if task is not asyncio.current_task():
+                task.cancel()
+        if code is None:
+            self._ended.set()
         else:
-            await self._close(CLOSE_CODES.get(event, 1000))
+            self._start(self._close(code))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._doing.add(task)
+        task.add_done_callback(self._doing.discard)
+
+    def _send_offered(self) -> None:
+        """What the wire has sent already, or else through ASGI, which may have to wait for the peer."""
+        if self._wire is not None:
+            self._handle(Event.SENT)
+        else:
+            self._service.fan_out.leave(self)
+            self._start(self._send_cut(self._offered, Event.SENT))
+
+    def _send_beat(self) -> None:
+        beat: dict[str, Any] = {"t": "heartbeat", "head": self._head, "time": self._service.clock.now_us()}
+        if self._service.fan_out.is_standing(self):
+            self._move_quietly(beat)
+        packed = frames.pack(frames.dump(beat), frames.PLAIN)
+        if self._wire is not None:
+            self._wire.send_now([packed])
+        else:
+            self._start(self._send_cut([packed], None))
+
+    def _move_quietly(self, beat: dict[str, Any]) -> None:
+        """Checkpoints that did not concern the device have passed: it learns now and then that it stands after them."""
+        was, at = self.position, self._service.fan_out.at
+        self._head = beat["head"] = at[1]
+        if was.cursor != at:
+            beat.update(cursor=cursor_text(*at), apply_count=was.apply_count)
+            self.position = Position(at, was.held, was.included, was.apply_count)
 
     async def _read(self) -> None:
-        assert self._position is not None and self._subscriber is not None
-        self._subscriber.begin_cut()
+        """A cut of its own, sent when the peer takes it."""
+        if self._wire is not None:
+            await self._wire.drained()
+            if self._session.state is State.CLOSED:
+                return
         try:
-            cut = await self._service.next_cut(self._identity, self._subscriber.device, self._position)
-            self._head = cut.checkpoint
-            if cut.is_empty:
-                self._position = Position(
-                    cut.position.cursor, self._position.held, self._position.included, self._position.apply_count
-                )
-                await self._send(frames.pack(self._service.heartbeat(cut, self._position), frames.PLAIN))
-            else:
-                for frame in cut.frames:
-                    await self._send(frames.pack(frame, self._packing))
-                self._position = cut.position
-            self._subscriber.end_cut(self._position.held)
-            self._events.put_nowait(Event.SENT_PART if cut.more else Event.SENT)
-        except (WebSocketDisconnect, RuntimeError):
-            self._events.put_nowait(Event.GONE)
+            async with self._service.fan_out.turn:
+                cut = await self._service.next_cut(self._identity, self.device, self.position)
+        except CatchUpNeededError:
+            self._handle(Event.CATCH_UP)
+            return
         except Exception as error:
             await self._fail(error)
+            return
+        self._head = cut.checkpoint
+        messages = self._messages(cut)
+        await self._send_cut(messages, Event.SENT_PART if cut.more else Event.SENT)
+
+    def _messages(self, cut: CutFrames) -> Sequence[bytes]:
+        """Takes the position that the device has when it has applied them."""
+        if cut.is_empty:
+            was = self.position
+            self.position = Position(cut.position.cursor, was.held, was.included, was.apply_count)
+            return [frames.pack(self._service.heartbeat(cut, self.position), frames.PLAIN)]
+        self.position = cut.position
+        return list(bundled(frames.with_length(frames.pack(frame, self.packing)) for frame in cut.frames))
+
+    async def _send_cut(self, messages: Sequence[bytes], sent: Event | None) -> None:
+        try:
+            for message in messages:
+                await self._send(message)
+        except (WebSocketDisconnect, RuntimeError):
+            self._handle(Event.GONE)
+        except TimeoutError:
+            self._handle(Event.SILENT)
+        except Exception as error:
+            await self._fail(error)
+        else:
+            if sent is not None:
+                self._handle(sent)
+                if self._session.state is State.TOLD:
+                    self._service.fan_out.stand(self)
 
     async def _fail(self, error: Exception) -> None:
         if not isinstance(error, SynclineError):
             _log.error("a live session failed", exc_info=error)
         with contextlib.suppress(Exception):
-            await self._send(frames.pack(error_body(error), frames.PLAIN))
-        self._events.put_nowait(Event.FAILED)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._send(frames.pack(error_body(error), frames.PLAIN))
+        self._handle(Event.FAILED)
 
     async def _send(self, packed: bytes) -> None:
         await asyncio.wait_for(self._socket.send_bytes(packed), limits.SILENCE_SECONDS_MAX)
 
     async def _close(self, code: int) -> None:
-        if self._socket.application_state is WebSocketState.CONNECTED:
-            with contextlib.suppress(Exception):
-                await self._socket.close(code)
+        """A peer that takes nothing does not learn why."""
+        try:
+            if self._socket.application_state is WebSocketState.CONNECTED:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._socket.close(code)
+        except TimeoutError:
+            if self._wire is not None:
+                self._wire.abort()
+        except Exception as error:
+            _log.debug("a live connection was gone before it was closed: %s", error)
+        finally:
+            self._ended.set()

@@ -1,12 +1,16 @@
-"""The sequencer's loop: one active per source, a standby takes over, and a fault of the source never ends it."""
+"""The sequencer's loop: one active per source, a standby takes over, and a fault of the source never ends it.
+
+Where the company changes its schema no checkpoint is taken until a plan was made anew that fits it. That may take a
+few attempts: a migration may come in several transactions, and what it leaves between them fits nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from syncline.errors import SynclineError
+from syncline.errors import SchemaChangedError, SynclineError
 from syncline.log import logger
 from syncline.server.hub import Hub
 from syncline.source.port import Checkpoint, Source
@@ -14,17 +18,31 @@ from syncline.source.port import Checkpoint, Source
 IDLE_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 FAULT_SECONDS = 1.0
+SETTLE_SECONDS = 0.2
+"""After a change of the schema: the next statement of a migration that is not one transaction mostly comes by then."""
+REPLAN_SECONDS = 0.5
+PATIENCE_SECONDS = 3.0
+"""A migration may take so long before what is missing is told as a fault."""
 
 _log = logger("sequencer")
 
 
 class Sequencer:
-    """`fault` is the error that keeps checkpoints from being taken, or None."""
+    """`fault` is the error that keeps checkpoints from being taken, or None. `replan` has the service made anew for a
+    schema that has changed."""
 
-    def __init__(self, source: Source, hub: Hub, draw: Callable[[], str] = lambda: secrets.token_hex(8)) -> None:
+    def __init__(
+        self,
+        source: Source,
+        hub: Hub,
+        draw: Callable[[], str] = lambda: secrets.token_hex(8),
+        replan: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._source = source
         self._hub = hub
         self._draw = draw
+        self._replan = replan
+        self._unfit_since: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._seen = 0
         self.term = ""
@@ -56,6 +74,8 @@ class Sequencer:
                     self._publish(checkpoint)
                 else:
                     await self._source.wait_for_change(IDLE_SECONDS)
+            except SchemaChangedError as error:
+                await self._make_fit(error)
             except SynclineError as error:
                 await self._report(error)
             except Exception as error:  # an unforeseen fault must not end the loop
@@ -71,11 +91,15 @@ class Sequencer:
         _log.debug("term %s begins at checkpoint %d", term, head.checkpoint)
         if head.checkpoint > self._seen:  # what the one before took last, and this process has not told its devices
             self._publish(await self._source.changed_since(self._seen))
+        elif head.checkpoint < self._seen:  # a backup was restored: whoever is connected stands in a lost time
+            self._publish(await self._source.changed_since(0))
         return True
 
     async def _follow(self) -> None:
         """Another process takes the checkpoints: tell this one's devices of them."""
         await self._source.wait_for_change(STANDBY_SECONDS)
+        await self._source.require_schema()
+        self._recovered()
         news = await self._source.changed_since(self._seen)
         if news.head.checkpoint > self._seen:
             self._publish(news)
@@ -88,11 +112,34 @@ class Sequencer:
         if self.fault:
             _log.info("checkpoints are taken again")
         self.fault = None
+        self._unfit_since = None
 
-    async def _report(self, error: SynclineError) -> None:
+    async def _make_fit(self, error: SchemaChangedError) -> None:
+        """One attempt to serve the schema as it is now. What is in its way is a fault only after a while."""
+        if self._replan is None:
+            await self._report(error)
+            return
+        now = asyncio.get_running_loop().time()
+        if self._unfit_since is None:
+            self._unfit_since = now
+            _log.info("the schema has changed: %s", error.message)
+            await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            await self._replan()
+        except SynclineError as obstacle:
+            if now - self._unfit_since >= PATIENCE_SECONDS:
+                self._tell(obstacle)
+            await asyncio.sleep(REPLAN_SECONDS)
+        else:
+            _log.info("the schema fits again, and is served as it is now")
+
+    def _tell(self, error: SynclineError) -> None:
         if self.fault is None or self.fault.error_code != error.error_code:
             _log.error("no checkpoint can be taken: %s", error)
         self.fault = error
+
+    async def _report(self, error: SynclineError) -> None:
+        self._tell(error)
         if error.error_code == "term_lost":
             await self._source.end_term(self.term)
             self.term = ""

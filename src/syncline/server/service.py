@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from syncline import limits
-from syncline.clock import Clock
-from syncline.errors import AuthError, ProtocolError
+from syncline.clock import SECOND, Clock
+from syncline.errors import AuthError, ProtocolError, SchemaChangedError, SourceBusyError, SynclineError
 from syncline.log import logger
 from syncline.model.program import Program, build_program
 from syncline.model.scopes import Plan
@@ -20,13 +20,18 @@ from syncline.protocol.messages import Download, Hello, HelloAnswer, Upload, Upl
 from syncline.protocol.version import PROTOCOL_VERSION
 from syncline.server.auth import Identity
 from syncline.server.downloads import CutFrames, Downloads, Position
+from syncline.server.fanout import FanOut
 from syncline.server.hub import Hub
+from syncline.server.job import Job
+from syncline.server.pulse import Pulse
 from syncline.server.sequencer import Sequencer
 from syncline.server.uploads import Uploads
 from syncline.source.port import Source
 
 _log = logger("service")
 MARKER_SECONDS = 0.25
+ATTACH_SECONDS = 0.1
+ATTACH_ATTEMPTS = 50
 
 
 class Service:
@@ -40,35 +45,99 @@ class Service:
         *,
         retention_days: int = limits.RETENTION_DAYS_DEFAULT,
         wait_for_marker: Callable[[], Awaitable[None]] | None = None,
+        load_plan: Callable[[], Awaitable[Plan]] | None = None,
     ) -> None:
         self.source = source
-        self.plan = plan
         self.clock = clock
         self.hub = Hub(plan)
-        self.sequencer = Sequencer(source, self.hub)
-        self.uploads = Uploads(source, plan, clock, retention_days)
-        self.downloads = Downloads(source, plan, wait_for_marker or self._marker)
-        self.program: Program = build_program(plan)
+        self.fan_out = FanOut(source, self.hub)
+        self.pulse = Pulse()
+        self.sequencer = Sequencer(source, self.hub, replan=self.replan if load_plan else None)
+        self._retention_days = retention_days
+        self._wait_for_marker = wait_for_marker or self._marker
+        self._load_plan = load_plan
+        self._take_plan(plan)
         self._refreshing: asyncio.Task[None] | None = None
+        self._pruning: asyncio.Task[None] | None = None
+
+    def _take_plan(self, plan: Plan) -> None:
+        """Everything that is made from the plan, at once: no call sees half of another one."""
+        self.plan = plan
+        self.uploads = Uploads(self.source, plan, self.clock, self._retention_days)
+        self.downloads = Downloads(self.source, plan, self._wait_for_marker, self.clock)
+        self.program: Program = build_program(plan, self.source.layouts())
+
+    async def replan(self) -> None:
+        """Serve the configuration on the schema as it is now; what does not fit raises, and all stays as it was.
+        Devices that are connected are let go where their program is another then: their next call is a hello."""
+        assert self._load_plan is not None
+        plan, before = await self._load_plan(), self.program.hash
+        await self.source.adopt(plan)
+        self._take_plan(plan)
+        self.hub.take_plan(plan)
+        if self.program.hash != before:
+            _log.info("devices get a new program")
+            self.hub.end_all()
+
+    async def _attach(self) -> None:
+        """A migration may have run while nobody served, and several processes start at once: one puts capture back."""
+        try:
+            await self.source.attach(self.plan)
+        except SchemaChangedError:
+            if self._load_plan is None:
+                raise
+            for attempt in range(ATTACH_ATTEMPTS, 0, -1):
+                try:
+                    await self.replan()
+                    return
+                except SchemaChangedError as error:
+                    if error.error_code != "schema_moving" or attempt == 1:
+                        raise
+                await asyncio.sleep(ATTACH_SECONDS)
+        self._take_plan(self.plan)
 
     async def open(self) -> None:
-        await self.source.attach(self.plan)
+        await self._attach()
+        self.fan_out.start()
         self.sequencer.start((await self.source.read_head()).checkpoint)
+        self._pruning = asyncio.create_task(self._keep_pruning(), name="syncline-retention")
         periods = [scope.refresh_seconds for scope in self.plan.scopes.values() if scope.refresh_seconds]
         if periods:
             self._refreshing = asyncio.create_task(self._refresh(min(periods)))
 
     async def close(self) -> None:
-        if self._refreshing:
-            self._refreshing.cancel()
-            await asyncio.gather(self._refreshing, return_exceptions=True)
+        tasks = [task for task in (self._refreshing, self._pruning) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.sequencer.stop()
+        await self.fan_out.stop()
+        await self.pulse.stop()
         await self.source.close()
 
     async def _refresh(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             self.hub.refresh_grants()
+
+    # ------------------------------------------------------------ retention
+    async def prune(self) -> None:
+        """Forget what is older than the retention, if this process holds the sequencer; in short steps, between which
+        others have their turn."""
+        while (term := self.sequencer.term) and not self.sequencer.fault:
+            before_us = self.clock.now_us() - self._retention_days * 86_400 * SECOND
+            if not await self.source.prune(term, before_us):
+                return
+            await asyncio.sleep(0)
+
+    async def _keep_pruning(self) -> None:
+        await asyncio.sleep(limits.PRUNE_FIRST_SECONDS)
+        while True:
+            try:
+                await self.prune()
+            except Exception as error:
+                _log.warning("what is older than the retention stays for another hour: %s", error)
+            await asyncio.sleep(limits.PRUNE_SECONDS)
 
     async def _marker(self) -> None:
         marker = await self.source.put_marker()
@@ -87,6 +156,8 @@ class Service:
             )
         hello = Hello.load(message)
         details = {"engine": hello.engine, "sqlite": hello.sqlite}
+        if hello.schema_version is not None:
+            details["schema_version"] = str(hello.schema_version)
         registration = await self.source.register(hello.device, hello.nonce, identity.user, hello.included, details)
         head = await self.source.read_head()
         return HelloAnswer(
@@ -106,11 +177,19 @@ class Service:
             reoffer_sent=registration.reoffer_sent,
             program=None if hello.program == self.program.hash else self.program.dump(),
             limits={"upload_mutations": limits.UPLOAD_MUTATIONS_MAX, "request_bytes": limits.REQUEST_BYTES_MAX},
+            last_id=registration.last_id,
         )
 
     # ------------------------------------------------------------ upload
     async def upload(self, identity: Identity, message: dict[str, Any]) -> UploadAnswer:
-        return await self.uploads.upload(identity.claims, identity.user, Upload.load(message))
+        plan = self.plan
+        try:
+            return await self.uploads.upload(identity.claims, identity.user, Upload.load(message))
+        except Exception as error:
+            if self.plan is plan or isinstance(error, SynclineError):
+                raise
+            hint = "It is tried again."
+            raise SourceBusyError("The schema was changed meanwhile.", hint=hint, code="schema_moving") from error
 
     # ------------------------------------------------------------ download
     async def open_download(self, identity: Identity, request: Download) -> Position:
@@ -128,28 +207,30 @@ class Service:
         return await self.downloads.next_cut(device, identity.claims, position)
 
     async def download(self, identity: Identity, message: dict[str, Any]) -> AsyncIterator[bytes]:
-        """The frames of one cut up to the head; with `wait`, held until there is something. The first look is taken
-        before
-        anything is sent, so that errors can still be told as errors."""
+        """The frames of one cut up to the head, or the next piece of a paged one; with `wait`, held until there is
+        something. The first look is taken before anything is sent, so that errors can still be told as errors."""
         request = Download.load(message)
         position = await self.open_download(identity, request)
         published = self.hub.published
-        cut = await self.next_cut(identity, request.device, position)
-        return self._answer(identity, request, position, cut, published)
+        found = await self.downloads.open(request.device, identity.claims, position)
+        return self._answer(identity, request, position, found, published)
 
     async def _answer(
-        self, identity: Identity, request: Download, position: Position, cut: CutFrames, published: int
+        self, identity: Identity, request: Download, position: Position, found: CutFrames | Job, published: int
     ) -> AsyncIterator[bytes]:
         deadline = self.clock.monotonic_seconds() + request.wait_seconds
-        while cut.is_empty and self.clock.monotonic_seconds() < deadline:
+        while isinstance(found, CutFrames) and found.is_empty and self.clock.monotonic_seconds() < deadline:
             await self.hub.next_checkpoint(min(deadline - self.clock.monotonic_seconds(), 5.0), published)
             published = self.hub.published
-            cut = await self.next_cut(identity, request.device, position)
-        moved = position.cursor != cut.position.cursor
-        if cut.is_empty and not moved:
-            yield self.heartbeat(cut, position)
+            found = await self.downloads.open(request.device, identity.claims, position)
+        if isinstance(found, Job):
+            async for frame in found.frames():
+                yield frame
             return
-        for frame in cut.frames:
+        if found.is_empty and position.cursor == found.position.cursor:
+            yield self.heartbeat(found, position)
+            return
+        for frame in found.frames:
             yield frame
 
     def heartbeat(self, cut: CutFrames, position: Position) -> bytes:

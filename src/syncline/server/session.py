@@ -25,6 +25,8 @@ class Event(StrEnum):
     """The device's first message was understood."""
     NEWS = "news"
     """A checkpoint or a grant concerns the device."""
+    SHARED = "shared"
+    """The fan-out has the next cut, as all who stand where this device stands get it."""
     SENT = "sent"
     """The cut went out whole, or there was nothing to send."""
     SENT_PART = "sent_part"
@@ -36,6 +38,8 @@ class Event(StrEnum):
     """The token's time is over."""
     REPLACED = "replaced"
     """The device has opened a newer session."""
+    CATCH_UP = "catch_up"
+    """What is new comes in pages, and those by download only."""
     FAILED = "failed"
     """Reading or sending failed, or a message was not understood."""
     GONE = "gone"
@@ -44,6 +48,9 @@ class Event(StrEnum):
 
 class Effect(StrEnum):
     READ = "read"
+    """A cut of its own, and send it."""
+    SEND = "send"
+    """What the fan-out has."""
     BEAT = "beat"
     CLOSE = "close"
 
@@ -60,6 +67,10 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
     (S.READING, E.NEWS): (S.READING_STALE, ()),
     (S.READING_STALE, E.NEWS): (S.READING_STALE, ()),
     (S.TOLD, E.NEWS): (S.READING, (F.READ,)),
+    (S.OPENING, E.SHARED): (S.OPENING, ()),
+    (S.READING, E.SHARED): (S.READING_STALE, ()),
+    (S.READING_STALE, E.SHARED): (S.READING_STALE, ()),
+    (S.TOLD, E.SHARED): (S.READING, (F.SEND,)),
     (S.OPENING, E.SENT): (S.OPENING, ()),
     (S.READING, E.SENT): (S.TOLD, ()),
     (S.READING_STALE, E.SENT): (S.READING, (F.READ,)),
@@ -75,7 +86,7 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
     **{
         (state, event): (S.CLOSED, (F.CLOSE,))
         for state in _OPEN
-        for event in (E.SILENT, E.EXPIRED, E.REPLACED, E.FAILED)
+        for event in (E.SILENT, E.EXPIRED, E.REPLACED, E.CATCH_UP, E.FAILED)
     },
     **{(state, E.GONE): (S.CLOSED, ()) for state in _OPEN},
     **{(S.CLOSED, event): (S.CLOSED, ()) for event in Event},

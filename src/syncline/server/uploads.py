@@ -14,11 +14,11 @@ from itertools import pairwise
 
 from syncline import limits
 from syncline.clock import Clock, evaluate_offset, evaluate_stamp
-from syncline.errors import AuthError, Reject
+from syncline.errors import AuthError, ProtocolError, Reject
 from syncline.model.merge import Stamp
 from syncline.model.scopes import Plan
 from syncline.protocol.messages import Group, Mutation, Upload, UploadAnswer
-from syncline.server.judge import Judge, Verdict
+from syncline.server.judge import GroupScopeError, Judge, Verdict
 from syncline.source.port import (
     Claims,
     DeviceRow,
@@ -37,9 +37,13 @@ RUN_MUTATIONS = 100
 
 @dataclass
 class _Progress:
+    """`defer`: the next group is to be tried alone with its foreign keys checked at the end; which of its mutations
+    failed when each was checked at once. -1: nothing of the kind."""
+
     groups_done: int
     last: int
     gap: bool
+    defer: int = -1
 
 
 class Uploads:
@@ -55,14 +59,16 @@ class Uploads:
         """The answer is a hint; outcomes travel with the checkpoint."""
         now = self._clock.now_us()
         offset = evaluate_offset(request.offset_us, request.clock_us, now)
+        _refuse_repeated_ids(request)
         waiting = _split(request.groups)
-        alone = False
+        alone, deferred = False, -1
         last, gap = 0, False
         while True:
             batch = waiting[:1] if alone else waiting[: limits.UPLOAD_GROUPS_PER_TRANSACTION_MAX]
             run = _Run(
                 self._plan, self._clock, claims, user, request, offset, self._clock.now_us() - self._retention_us
             )
+            run.is_deferred = deferred >= 0
             try:
                 progress = await self._source.write(partial(run.transaction, groups=batch))
             except TransactionLostError as lost:
@@ -71,16 +77,28 @@ class Uploads:
                 elif len(batch[0].mutations) > 1 and not batch[0].marked:
                     waiting[:1] = [Group(False, (mutation,)) for mutation in batch[0].mutations]
                 else:
-                    progress = await self._source.write(partial(run.refuse_alone, group=batch[0], refusal=lost.refusal))
+                    refuse = partial(run.refuse_alone, group=batch[0], refusal=lost.refusal, culprit=max(deferred, 0))
+                    progress = await self._source.write(refuse)
                     del waiting[:1]
-                    last, alone = progress.last, False
+                    last, alone, deferred = progress.last, False, -1
                     if not waiting:
                         return UploadAnswer(last, False)
                 continue
-            last, gap, alone = progress.last, progress.gap, False
+            last, gap, deferred = progress.last, progress.gap, progress.defer
+            alone = deferred >= 0
             del waiting[: progress.groups_done]
             if gap or not waiting:
                 return UploadAnswer(last, gap)
+
+
+def _refuse_repeated_ids(request: Upload) -> None:
+    ids = [mutation.id for group in request.groups for mutation in group.mutations]
+    if len(set(ids)) != len(ids):
+        raise ProtocolError(
+            "Two mutations of one request have the same id.",
+            hint="An id names one mutation for ever: draw 16 random bytes for each.",
+            code="repeated_id",
+        )
 
 
 def _split(groups: Sequence[Group]) -> list[Group]:
@@ -105,6 +123,7 @@ class _Run:
         self._request = request
         self._offset_us = offset_us
         self._horizon_us = horizon_us
+        self.is_deferred = False
 
     async def _device(self, tx: WriteTransaction) -> DeviceRow:
         device = await tx.lock_device(self._request.device)
@@ -119,28 +138,33 @@ class _Run:
     async def transaction(self, tx: WriteTransaction, groups: Sequence[Group]) -> _Progress:
         device = await self._device(tx)
         judge = Judge(tx, self._plan, self._claims, device, self._horizon_us)
-        last, stamp_us, done, gap = device.last, device.last_stamp_us, 0, False
+        await judge.look_up(mutation.id for group in groups for mutation in group.mutations)
+        if self.is_deferred:
+            await tx.defer_constraints()
+        last, stamp_us, done, gap, defer = device.last, device.last_stamp_us, 0, False, -1
         for group in groups:
             mutations = await self._fresh(tx, device, group, last)
             if mutations is None:
                 gap = True
                 break
-            done += 1
             if mutations:
-                stamped, stamp_us = self._stamp(mutations, stamp_us, device)
-                await self._attempt(tx, judge, device, stamped, marked=group.marked)
-                last = mutations[-1].number
+                stamped, stamped_us = self._stamp(mutations, stamp_us, device)
+                defer = await self._attempt(tx, judge, device, stamped, marked=group.marked)
+                if defer >= 0:
+                    break
+                last, stamp_us = mutations[-1].number, stamped_us
+            done += 1
             if tx.elapsed_seconds() > HOLD_SECONDS:
                 break
         await tx.finish_device(device, last, stamp_us, self._request.floor)
-        return _Progress(done, last, gap)
+        return _Progress(done, last, gap, defer)
 
     async def _fresh(
         self, tx: WriteTransaction, device: DeviceRow, group: Group, last: int
     ) -> tuple[Mutation, ...] | None:
         """The group's mutations that were not taken before; None if a number is missing before them."""
         known = [mutation for mutation in group.mutations if mutation.number <= last]
-        for mutation in known[:1]:
+        for mutation in known[-1:]:  # copies of a file agree up to a number, and on none after it
             stored = await tx.id_of_number(device.device, mutation.number)
             if stored is not None and stored != mutation.id:
                 raise AuthError(
@@ -173,25 +197,47 @@ class _Run:
         stamped: Sequence[tuple[Mutation, Stamp]],
         *,
         marked: bool,
-    ) -> None:
-        """Try a group whole. A marked one that fails is refused whole; of any other each mutation is tried alone."""
+    ) -> int:
+        """Try a group whole. A marked one that fails is refused whole; of any other each mutation is tried alone.
+
+        The answer is -1, or which mutation of a marked group failed on a foreign key: nothing was done then, for the
+        row that it refers to may only come later in the group.
+        """
         await tx.savepoint()
         verdicts: list[Verdict] = []
         try:
-            while len(verdicts) < len(stamped):
-                verdicts += await judge.judge_next(stamped[len(verdicts) :])
-        except (Reject, SourceRefusedError) as refusal:
+            await self._judge_all(judge, stamped, verdicts, as_one=marked and len(stamped) > 1)
+        except (Reject, SourceRefusedError, GroupScopeError) as error:
             await tx.rollback_to_savepoint()
             judge.forget_grants()
-            if marked or len(stamped) == 1:
-                await self._refuse(tx, device, stamped, len(verdicts), refusal)
-                return
-            for one in stamped:
-                await self._attempt(tx, judge, device, [one], marked=False)
-            return
+            judge.leave_group()
+            late = error if isinstance(error, GroupScopeError) else None
+            culprit = late.index if late else len(verdicts)
+            refusal = error if not isinstance(error, GroupScopeError) else error.refusal
+            if not marked and len(stamped) > 1:
+                for one in stamped:
+                    await self._attempt(tx, judge, device, [one], marked=False)
+            elif _may_pass_later(refusal) and len(stamped) > 1 and not self.is_deferred:
+                return culprit
+            else:
+                await self._refuse(tx, device, stamped, culprit, refusal)
+            return -1
         await tx.release()
         for (mutation, stamp), verdict in zip(stamped, verdicts, strict=True):
             await tx.record(device, _outcome(mutation, stamp, verdict))
+        return -1
+
+    @staticmethod
+    async def _judge_all(
+        judge: Judge, stamped: Sequence[tuple[Mutation, Stamp]], verdicts: list[Verdict], *, as_one: bool
+    ) -> None:
+        if as_one:
+            await judge.begin_group([mutation for mutation, _ in stamped])
+        while len(verdicts) < len(stamped):
+            judge.place = len(verdicts)
+            verdicts += await judge.judge_next(stamped[len(verdicts) :])
+        if as_one:
+            await judge.end_group()
 
     async def _refuse(
         self,
@@ -209,16 +255,22 @@ class _Run:
             await tx.touch(mutation.table, mutation.key)
             await tx.record(device, _outcome(mutation, stamp, verdict))
 
-    async def refuse_alone(self, tx: WriteTransaction, group: Group, refusal: SourceRefusedError) -> _Progress:
+    async def refuse_alone(
+        self, tx: WriteTransaction, group: Group, refusal: SourceRefusedError, culprit: int
+    ) -> _Progress:
         """Record that a group was refused whose transaction the database gave up."""
         device = await self._device(tx)
         mutations = await self._fresh(tx, device, group, device.last)
         if not mutations:
             return _Progress(1, device.last, mutations is None)
         stamped, stamp_us = self._stamp(mutations, device.last_stamp_us, device)
-        await self._refuse(tx, device, stamped, 0, refusal)
+        await self._refuse(tx, device, stamped, culprit, refusal)
         await tx.finish_device(device, mutations[-1].number, stamp_us, self._request.floor)
         return _Progress(1, mutations[-1].number, False)
+
+
+def _may_pass_later(refusal: Reject | SourceRefusedError) -> bool:
+    return isinstance(refusal, SourceRefusedError) and refusal.code == "foreign_key"
 
 
 def _outcome(mutation: Mutation, stamp: Stamp, verdict: Verdict) -> StoredOutcome:

@@ -5,8 +5,8 @@ An implementation owns all SQL. What it must do is written down as tests: `syncl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from syncline.model.merge import Stamp
@@ -16,6 +16,8 @@ from syncline.values import Key, Value
 
 T = TypeVar("T")
 Claims = Mapping[str, Any]
+Cursor = tuple[str, int]
+"""A term, and a checkpoint that it reached."""
 
 
 # ---------------------------------------------------------------- sequencer
@@ -31,28 +33,17 @@ class Head:
 @dataclass(frozen=True)
 class Checkpoint:
     """What taking one changed: which buckets got entries, which devices were included, which tables grants must be
-    asked again for."""
+    asked again for; and of which tables it raised the generation, so that every device gets them whole."""
 
     head: Head
     buckets: frozenset[str]
     devices: frozenset[str]
     tables: frozenset[str]
     changes: int = 0
+    raised: frozenset[str] = frozenset()
 
 
 # ---------------------------------------------------------------- download
-@dataclass(frozen=True, slots=True)
-class BucketRows:
-    """Rows of one table as canonical JSON images in key order; `of[i]` lists the indexes into `buckets` of row i."""
-
-    table: str
-    layout: int
-    buckets: tuple[str, ...]
-    of: tuple[tuple[int, ...], ...]
-    keys: tuple[str, ...]
-    rows: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Entries:
     """What the feed says of one (bucket, table): `rows` put, with their `keys`, and the keys `removed`."""
@@ -91,19 +82,113 @@ class Cut:
     entries: tuple[Entries, ...]
     outcomes: tuple[OutcomeRecord, ...]
     valid: bool = True
+    included_id: bytes | None = None
+    """The id of the mutation `included`, if it is still known: a copy of the device's file knows another one by it."""
+    generation: int = 0
+    """As in `Survey`."""
+    overflow: bool = False
+    """There are more entries than asked for, and none of them is here."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """All rows of some buckets, read in one transaction that saw checkpoint `after`.
+class Delta:
+    """What is new for everybody since one cursor, all of one snapshot: the exact step to `head` of all who stand there.
 
-    `exact`: nothing waited in the queue then, so it *is* the cut at `after`. Otherwise a marker must pass first.
+    `rows`: bucket -> how many of its entries are new; `entries` are those of the wanted buckets, but for the `large`
+    ones. `included`: of the connected devices those with a newer included mutation, its number and its id if known;
+    `spoken`: of these the ones that an outcome has to be told to. `granted`: per scope whose grant may now say
+    something else what it says to each of the users in order, None where a user's claims do not fit it. Not `valid`:
+    everybody must be told by a cut of their own.
     """
 
-    after: int
-    exact: bool
+    head: Head
+    rows: Mapping[str, int] = field(default_factory=dict)
+    entries: tuple[Entries, ...] = ()
+    large: frozenset[str] = frozenset()
+    included: Mapping[str, tuple[int, bytes | None]] = field(default_factory=dict)
+    spoken: frozenset[str] = frozenset()
+    granted: Mapping[str, tuple[frozenset[str] | None, ...]] = field(default_factory=dict)
+    valid: bool = True
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What decides which download a device needs, of one snapshot. `generations`: table -> the checkpoint at which its
+    generation was last raised. Not `valid`: one of the cursors is of a lost time, or behind the horizon."""
+
+    head: Head
+    granted: frozenset[str] = frozenset()
+    generations: Mapping[str, int] = field(default_factory=dict)
+    valid: bool = True
+
+    @property
+    def generation(self) -> int:
+        """The newest of them: as long as it stays, no table has been raised."""
+        return max(self.generations.values(), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class PageSize:
+    """A page ends with what passes one of these."""
+
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Which rows the pages of a job bring: all tables of `buckets`, and of the `replaced` tables also those of `held`.
+
+    `start` is the head that the first page saw; None asks for the first page.
+    """
+
     buckets: frozenset[str]
-    rows: tuple[BucketRows, ...]
+    replaced: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    start: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRows:
+    """Rows of one table in key order: `images` is one JSON array of them. `of[i]` is the index, or the indexes, into
+    `buckets` for row i; None where there is only one bucket. The walk may go on from `place`."""
+
+    table: str
+    layout: int
+    buckets: tuple[str, ...]
+    of: tuple[int | tuple[int, ...], ...] | None
+    images: bytes
+    count: int
+    place: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of one snapshot, of buckets that were granted in it, table by table in key order. `next` is where the walk
+    goes on, None at its end. `exact`: nothing waited in the queue; where the last page is not, a marker must pass."""
+
+    survey: Survey
+    exact: bool
+    rows: tuple[PageRows, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Which entries are wanted: those of `buckets` after a checkpoint."""
+
+    buckets: frozenset[str]
+    after: int
+
+
+@dataclass(frozen=True)
+class LapPage:
+    """Entries up to the checkpoint `upto`, read in one snapshot. What is changed meanwhile moves beyond it."""
+
+    survey: Survey
+    entries: tuple[Entries, ...]
+    upto: int
+    next: str | None
 
 
 # ---------------------------------------------------------------- upload
@@ -212,6 +297,10 @@ class WriteTransaction(Protocol):
         """Have the next cut refresh the key's image; raise the stamps of `columns` to `stamp`."""
         ...
 
+    async def defer_constraints(self) -> None:
+        """For the rest of this transaction foreign keys are checked at COMMIT (TransactionLostError)."""
+        ...
+
     async def savepoint(self) -> None: ...
 
     async def release(self) -> None: ...
@@ -230,23 +319,47 @@ class WriteTransaction(Protocol):
 # ---------------------------------------------------------------- reports
 @dataclass(frozen=True)
 class ProvisionReport:
-    """`created`: tables newly under capture; `unchanged`: those that already were; `statements`: the script."""
+    """`created`: tables newly under capture; `unchanged`: those that already were; `statements`: the script; `anew`:
+    those that every device gets whole with the next checkpoint."""
 
     created: tuple[str, ...]
     unchanged: tuple[str, ...]
     removed: tuple[str, ...]
     statements: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong with an installation, what to do about it, and a stable code."""
+
+    what: str
+    remedy: str
+    code: str
+
+
+@dataclass(frozen=True)
+class ExampleDownload:
+    """What one user's first download of a scope brings: `bytes` of rows as JSON, before compression."""
+
+    claims: Claims
+    buckets: int
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True)
 class ScopeReport:
-    """What `check` says of one scope. `example`: a bucket, its rows and bytes as downloaded."""
+    """What `check` says of one scope. `keyless_rows`: table -> rows whose key holds NULL, which sync to nobody.
+    `example` is None where no user was found or named whom the grant knows."""
 
     scope: str
     tables: dict[str, int]
     buckets: int
     largest_bucket: str | None = None
     largest_rows: int = 0
+    keyless_rows: dict[str, int] = field(default_factory=dict)
+    example: ExampleDownload | None = None
 
 
 @dataclass(frozen=True)
@@ -259,6 +372,7 @@ class Registration:
     identity: str
     last: int
     reoffer_sent: bool
+    last_id: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -302,6 +416,34 @@ class Source(Protocol):
         """Get ready to serve the plan; NotProvisionedError or SchemaChangedError if capture does not fit it."""
         ...
 
+    async def adopt(self, plan: Plan) -> None:
+        """Like `attach`, for a plan made anew after the schema changed: where capture does not fit it any more it is
+        put back first, if this process may do so, and tables of which changes may have been missed get a new
+        generation at the next checkpoint. SchemaChangedError where it has to wait or be done by a person."""
+        ...
+
+    async def require_schema(self) -> None:
+        """SchemaChangedError where the captured tables are not what `attach` saw."""
+        ...
+
+    def layouts(self) -> Mapping[str, int]:
+        """Synced table -> number of the layout that its images have; empty before `attach`."""
+        ...
+
+    # migrations
+    async def suspend(self, tables: Collection[str] | None = None) -> frozenset[str]:
+        """Take capture off these tables (None: all), so that a migration may change them, until `provision` puts it
+        back; what is written meanwhile is noticed. The answer: the tables that it was taken off."""
+        ...
+
+    async def diagnose(self, plan: Plan | None) -> list[Finding]:
+        """What is wrong, for `doctor`; with a plan, also whether capture fits it."""
+        ...
+
+    async def suspend_script(self, tables: Collection[str] | None = None) -> tuple[str, ...]: ...
+
+    async def resume_script(self) -> tuple[str, ...]: ...
+
     # sequencer
     async def begin_term(self, term: str) -> Head | None:
         """Become the one active sequencer, or None while another one is."""
@@ -326,24 +468,70 @@ class Source(Protocol):
 
     async def granted(self, claims: Claims) -> frozenset[str]: ...
 
+    async def read_survey(self, claims: Claims, known: Sequence[Cursor]) -> Survey:
+        """Not `valid` unless the source knows each of these cursors and still has every entry after them."""
+        ...
+
     async def read_cut(
         self,
         device: str,
         claims: Claims,
         held: frozenset[str],
-        cursor: tuple[str, int] | None,
+        cursor: Cursor | None,
         included: int,
-        snapshot: Snapshot | None,
+        added: Since | None = None,
+        size: PageSize | None = None,
     ) -> Cut:
-        """Head, grants, the entries of held buckets after the cursor and of the snapshot's buckets after the snapshot,
-        outcomes: all of one snapshot. Not `valid` if the source does not know the cursor."""
+        """Head, grants, the entries of held buckets after the cursor, those of `added`, outcomes: all
+        of one snapshot. Not `valid` if the source does not know the cursor; `overflow` if there are more
+        entries than `size`."""
         ...
 
-    async def read_snapshot(self, buckets: frozenset[str]) -> Snapshot: ...
+    async def read_page(
+        self, claims: Claims, walk: Walk, place: str | None, known: Sequence[Cursor], size: PageSize
+    ) -> Page:
+        """The rows of a walk from `place` on (None: from its beginning), with grants and memberships as they are in the
+        page's own snapshot. Not `valid` also where `place` means nothing to the source. Whoever asks again with the
+        same walk and place, hours later or of another process, gets what is there then."""
+        ...
+
+    async def read_lap(
+        self,
+        claims: Claims,
+        feed: Sequence[Since],
+        upto: int | None,
+        place: str | None,
+        known: Sequence[Cursor],
+        size: PageSize,
+    ) -> LapPage:
+        """Entries of granted buckets up to `upto` (None: up to the head of this snapshot), from `place` on."""
+        ...
+
+    async def count_rows(self, walk: Walk, seconds_max: float) -> int | None:
+        """How many rows a walk will bring, about; None if that takes too long."""
+        ...
+
+    async def read_delta(
+        self,
+        cursor: tuple[str, int],
+        wanted: Container[str],
+        connected: Mapping[str, int],
+        users: Sequence[Claims],
+        rows_max: int,
+    ) -> Delta:
+        """What is new since `cursor`. `connected`: device -> its included number at the cursor; `users`: whom to ask
+        grants for, where they may have changed; a bucket with more than `rows_max` new entries is large."""
+        ...
 
     async def put_marker(self) -> int: ...
 
     async def marker_passed(self, marker: int) -> bool: ...
+
+    # retention
+    async def prune(self, term: str, before_us: int) -> bool:
+        """One short write transaction of the sequencer's: forget something of what is older, and note the horizon
+        first. False when nothing is left to forget."""
+        ...
 
     # uploads and devices
     async def write(self, work: Callable[[WriteTransaction], Awaitable[T]]) -> T:
@@ -363,4 +551,6 @@ class Source(Protocol):
 
     async def rejections(self, wanted: RecordFilter) -> list[dict[str, Any]]: ...
 
-    async def describe_scopes(self, plan: Plan) -> list[ScopeReport]: ...
+    async def describe_scopes(self, plan: Plan, claims: Claims | None = None) -> list[ScopeReport]:
+        """What `check` tells; for the user with these claims, or one that is found."""
+        ...

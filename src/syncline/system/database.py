@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote as quote_url
 
+from syncline.system.writing import begin_write
 from syncline.values import RawText
 
 Prepare = Callable[[sqlite3.Connection], None]
@@ -83,7 +84,7 @@ def execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any])
 @contextmanager
 def immediate(connection: sqlite3.Connection) -> Iterator[None]:
     """A write transaction. It never starts as a read: turning one into a write fails at once when somebody wrote."""
-    connection.execute("BEGIN IMMEDIATE")
+    begin_write(connection)
     try:
         yield
     except BaseException:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from syncline.model.scopes import PlanConfig
 from syncline.protocol import frames
@@ -22,13 +22,29 @@ from syncline.replica.records import read_conflicts, read_rejections
 from syncline.server.auth import Identity
 from syncline.server.downloads import BucketsNeededError
 from syncline.server.service import Service
-from syncline.source.port import RecordFilter
+from syncline.source.port import RecordFilter, Source
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
 from syncline.testing.plans import plan_for
 from syncline.testing.world import SECOND_US, Determinism, VirtualClock
 
+T = TypeVar("T")
 ROUNDS_MAX = 20
+
+
+class Served(Protocol):
+    """What a phone needs of the office that serves it. `wait` runs a coroutine of the source or the service."""
+
+    folder: Path
+    clock: VirtualClock
+    service: Service
+
+    @property
+    def source(self) -> Source: ...
+
+    def wait(self, awaitable: Awaitable[T]) -> T: ...
+
+    def checkpoint(self) -> object: ...
 
 
 class Office:
@@ -61,6 +77,9 @@ class Office:
         self._terms += 1
         self.term = f"term-{self._terms}"
         assert drive(self.source.begin_term(self.term))
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        return drive(awaitable)
 
     async def _pass_marker(self) -> None:
         await self.source.put_marker()
@@ -100,7 +119,7 @@ class Phone:
     """One device. `execute` is its app's own plain SQL; `sync` runs until nothing is pending and the head is
     reached."""
 
-    def __init__(self, office: Office, name: str, user: str, claims: dict[str, Any], skew_seconds: float) -> None:
+    def __init__(self, office: Served, name: str, user: str, claims: dict[str, Any], skew_seconds: float) -> None:
         self.office = office
         self.path = office.folder / f"{name}.db"
         self.clock = office.clock.skewed(int(skew_seconds * SECOND_US))
@@ -150,7 +169,7 @@ class Phone:
         sent = self.clock.now_us()
         self.office.clock.advance(2_000)
         request = frames.load(frames.dump(self.file.hello_request()))
-        answer = drive(self.office.service.hello(self.identity, request, self.office.clock.now_us()))
+        answer = self.office.wait(self.office.service.hello(self.identity, request, self.office.clock.now_us()))
         self.office.clock.advance(2_000)
         told = self.file.accept_hello(frames.load(frames.dump(answer.dump())), sent, self.clock.now_us())
         return told.identity
@@ -161,7 +180,7 @@ class Phone:
             return False
         self.office.clock.advance(1_000)
         message = frames.load(frames.dump(request))
-        self.file.accept_upload(drive(self.office.service.upload(self.identity, message)).dump())
+        self.file.accept_upload(self.office.wait(self.office.service.upload(self.identity, message)).dump())
         return True
 
     def download(self, *, with_buckets: bool = False) -> list[dict[str, Any]]:
@@ -172,7 +191,7 @@ class Phone:
             return [frame async for frame in await self.office.service.download(self.identity, request)]
 
         try:
-            received = [frames.load(frame) for frame in drive(collect())]
+            received = [frames.load(frame) for frame in self.office.wait(collect())]
         except BucketsNeededError:
             return self.download(with_buckets=True)
         for frame in received:
@@ -187,7 +206,7 @@ class Phone:
                 pass
             self.office.checkpoint()
             last = self.download()[-1]
-            head = drive(self.office.source.read_head()).checkpoint
+            head = self.office.wait(self.office.source.read_head()).checkpoint
             state = self.file.state()
             at_head = (state.cursor or "").endswith(f".{head}")
             if not self.file.pending() and at_head and not last.get("more"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from syncline.model.scopes import Plan, PlanConfig, resolve
+from syncline.model.resolving import resolve
+from syncline.model.scopes import Plan, PlanConfig
 from syncline.source.port import Source
 
 

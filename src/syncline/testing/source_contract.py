@@ -10,19 +10,22 @@ Every test builds its tables in plain SQL that all supported databases read.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import pytest
 
 from syncline.errors import ConfigError, NotProvisionedError
 from syncline.model.merge import Stamp
-from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, TableConfig
-from syncline.source.port import Checkpoint, Cut, Source, SourceRefusedError, WriteTransaction
+from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
+from syncline.source.port import Cut, PageSize, SourceRefusedError, Walk, WriteTransaction
+from syncline.testing.contract_downloads import DownloadContract
+from syncline.testing.contract_lab import Bench, SourceLab
+from syncline.testing.contract_migrations import MigrationContract
+from syncline.testing.contract_names import NamesContract
+from syncline.testing.contract_replace import ReplaceContract
+from syncline.testing.contract_shapes import ShapesContract
+from syncline.testing.contract_statements import StatementsContract
 from syncline.testing.plans import plan_for
-
-T = TypeVar("T")
 
 TABLES = (
     "CREATE TABLE patients(id VARCHAR(20) PRIMARY KEY, name VARCHAR(80), ssn VARCHAR(20), facility_id VARCHAR(20))",
@@ -60,44 +63,6 @@ P1, P2 = 'caseload["p1"]', 'caseload["p2"]'
 ANN, BOB = {"sub": "ann"}, {"sub": "bob"}
 
 
-class SourceLab(Protocol):
-    """One database of the kind under test. `execute` is the host's own connection, in autocommit unless it says
-    BEGIN."""
-
-    def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]: ...
-
-    def dump_schema(self) -> str: ...
-
-    def open(self) -> Source: ...
-
-    def wait(self, awaitable: Awaitable[T]) -> T:
-        """Run a coroutine of the source."""
-        ...
-
-
-@dataclass
-class Bench:
-    """A provisioned source under test, with the verbs that the tests speak in."""
-
-    lab: SourceLab
-    source: Source
-    plan: Plan
-    term: str = "term-1"
-    checkpoints: list[Checkpoint] = field(default_factory=list)
-
-    def checkpoint(self) -> Checkpoint | None:
-        taken = self.lab.wait(self.source.take_checkpoint(self.term))
-        if taken:
-            self.checkpoints.append(taken)
-        return taken
-
-    def cut(self, claims: Mapping[str, Any], held: Iterable[str], after: int = 0, device: str = "none") -> Cut:
-        return self.lab.wait(self.source.read_cut(device, claims, frozenset(held), (self.term, after), 0, None))
-
-    def write(self, work: Callable[[WriteTransaction], Awaitable[T]]) -> T:
-        return self.lab.wait(self.source.write(work))
-
-
 def puts(cut: Cut, table: str) -> dict[str, str]:
     return {key: row for e in cut.entries if e.table == table for key, row in zip(e.keys, e.rows, strict=True)}
 
@@ -106,12 +71,10 @@ def removes(cut: Cut, table: str) -> set[tuple[str, str]]:
     return {(e.bucket, key) for e in cut.entries if e.table == table for key in e.removed}
 
 
-class SourceContract:
-    """The suite. It begins here and grows with whatever a source has had to learn."""
-
-    @pytest.fixture
-    def lab(self) -> SourceLab:
-        raise NotImplementedError("give the fixture `lab`")
+class SourceContract(
+    NamesContract, ShapesContract, ReplaceContract, StatementsContract, DownloadContract, MigrationContract
+):
+    """The whole suite: what follows, and one base per subject. It grows with whatever a source has had to learn."""
 
     @pytest.fixture
     def bench(self, lab: SourceLab) -> Bench:
@@ -257,23 +220,16 @@ class SourceContract:
         assert bench.lab.wait(bench.source.granted(ANN)) == {P1, P2}
 
     # ------------------------------------------------------------ reading
-    def test_a_snapshot_is_in_key_order_and_holds_each_row_once(self, bench: Bench) -> None:
-        bench.lab.execute("INSERT INTO visits VALUES('v0', 'p1', 'open', 0)")
-        bench.checkpoint()
-        snapshot = bench.lab.wait(bench.source.read_snapshot(frozenset({P1})))
-        keys = {rows.table: rows.keys for rows in snapshot.rows}
-        assert snapshot.exact and snapshot.after == 1
-        assert keys["visits"] == ('["v0"]', '["v1"]')
-        assert keys["facilities"] == ('["f1"]',)
-
-    def test_a_snapshot_beside_waiting_changes_is_placed_by_a_marker(self, bench: Bench) -> None:
+    def test_what_waits_in_the_queue_is_placed_by_a_marker(self, bench: Bench) -> None:
         bench.lab.execute("UPDATE visits SET n = 3 WHERE id = 'v1'")
-        snapshot = bench.lab.wait(bench.source.read_snapshot(frozenset({P1})))
-        assert not snapshot.exact
+        page = bench.lab.wait(bench.source.read_page(ANN, Walk(frozenset({P1})), None, (), PageSize(100, 100_000)))
+        assert not page.exact
         marker = bench.lab.wait(bench.source.put_marker())
         assert not bench.lab.wait(bench.source.marker_passed(marker))
         bench.checkpoint()
         assert bench.lab.wait(bench.source.marker_passed(marker))
+        page = bench.lab.wait(bench.source.read_page(ANN, Walk(frozenset({P1})), None, (), PageSize(100, 100_000)))
+        assert page.exact and page.survey.head.checkpoint == 1
 
     def test_a_cursor_of_an_unknown_term_or_beyond_the_head_is_not_valid(self, bench: Bench) -> None:
         for cursor in (("other", 0), ("term-1", 99)):

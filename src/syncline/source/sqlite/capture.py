@@ -1,12 +1,10 @@
 """The changelog table and the capture triggers of one table.
 
 A changelog row holds typed columns, never JSON: `k_i` the key, `o_i` the old values of what scopes join and filter
-on, `m_i` the
-mask of changed columns. Old columns carry the declared types, so that a filter means the same on them as on the table.
+on, `m_i` the mask of changed columns. Old columns carry the declared types, so that a filter means the same on them as
+on the table.
 
-op: I inserted · U updated · D deleted · R may have been replaced (INSERT OR REPLACE deletes rows without firing their
-delete
-trigger, so the row that stands in the way is noted before) · T touched by an upload.
+op: I inserted · U updated · D deleted · R may have been replaced (see `replaced`) · T touched by an upload.
 """
 
 from __future__ import annotations
@@ -15,9 +13,10 @@ from dataclasses import dataclass
 
 from syncline.clock import NOW_US_SQL
 from syncline.model.identifiers import literal, quote, quote_list
-from syncline.model.program_shape import affinity
+from syncline.model.program_shape import affinity, joined
 from syncline.model.schema import Column, Table
 from syncline.model.scopes import Plan
+from syncline.source.sqlite.replaced import probes_of
 
 MASK_BITS = 60
 
@@ -113,7 +112,8 @@ def trigger_sql(capture: Capture) -> dict[str, str]:
             trigger(kind, event, "", _entry(capture, kind[0].upper(), None, None))
         return found
     same_key = " AND ".join(f"NOT ({_differs(capture.table, column)})" for column in capture.key)
-    changed = " OR ".join(_differs(capture.table, column) for column in (*capture.watched, *capture.captured))
+    news = dict.fromkeys((*capture.watched, *capture.captured))
+    changed = joined("OR", [_differs(capture.table, column) for column in news])
     trigger("insert", "AFTER INSERT", "", _entry(capture, "I", "new", None, full_mask=True))
     trigger("delete", "AFTER DELETE", "", _entry(capture, "D", "old", "old"))
     if changed:
@@ -125,22 +125,22 @@ def trigger_sql(capture: Capture) -> dict[str, str]:
         _entry(capture, "D", "old", "old"),
         _entry(capture, "I", "new", None, full_mask=True),
     )
-    in_the_way = _rows_in_the_way(capture)
-    trigger("replace", "BEFORE INSERT", "", *[_probe(capture, where) for where in in_the_way.values()])
-    for index, (columns, where) in enumerate(in_the_way.items(), 1):
-        moves = " OR ".join(_differs(capture.table, column) for column in columns)
-        trigger(f"replace{index}", "BEFORE UPDATE", moves, _probe(capture, where))
+    probes = probes_of(capture.table, capture.key)
+    trigger("replace", "BEFORE INSERT", "", *[_note(capture, probe.rows, probe.where) for probe in probes])
+    standing = " AND ".join(f"t.{quote(column)} IS old.{quote(column)}" for column in capture.key)
+    for index, probe in enumerate(probes, 1):
+        moves = joined("OR", [_differs(capture.table, column) for column in probe.columns])
+        trigger(
+            f"replace{index}",
+            "BEFORE UPDATE",
+            moves or f"old.{capture.table.row_number} IS NOT new.{capture.table.row_number}",
+            _note(capture, probe.rows, f"{probe.where} AND NOT ({standing})"),
+        )
     return found
 
 
-def _rows_in_the_way(capture: Capture) -> dict[tuple[str, ...], str]:
-    """Per unique set of columns the condition for rows that a new row would replace."""
-    sets = dict.fromkeys([capture.key, *(index.columns for index in capture.table.indexes if index.unique)])
-    return {columns: " AND ".join(f"t.{quote(column)} = new.{quote(column)}" for column in columns) for columns in sets}
-
-
-def _probe(capture: Capture, where: str) -> str:
-    return _entry(capture, "R", "t", "t", rows=f"{quote(capture.table.name)} t", where=where)
+def _note(capture: Capture, rows: str, where: str) -> str:
+    return _entry(capture, "R", "t", "t", rows=rows, where=where)
 
 
 def _entry(

@@ -1,31 +1,47 @@
-"""Reading the feed: exact cuts, snapshots, grants. Every method is one read transaction on one connection."""
+"""Reading the feed: exact cuts and grants. Every public method is one read transaction on one connection."""
 
 from __future__ import annotations
 
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache, lru_cache
 from typing import Any
 
-from syncline import limits
 from syncline.errors import AuthError
-from syncline.model.scopes import bucket_key as key_of_bucket
-from syncline.model.scopes import bucket_name, bucket_scope
-from syncline.source.port import BucketRows, Checkpoint, Claims, Cut, DeviceRow, Entries, Head, OutcomeRecord, Snapshot
+from syncline.model.scopes import Scope, bucket_name
+from syncline.source.port import (
+    Checkpoint,
+    Claims,
+    Cursor,
+    Cut,
+    DeviceRow,
+    Entries,
+    Head,
+    OutcomeRecord,
+    PageSize,
+    Since,
+    Survey,
+)
 from syncline.source.sqlite.affinity import apply_affinity
-from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql, TableSql
-from syncline.source.sqlite.paths import snapshot_sql
+from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql
+from syncline.source.sqlite.retention import read_horizon
+from syncline.source.sqlite.room import Room, RoomTakenError, is_too_large
 from syncline.system.database import fetch_all
-from syncline.values import Value, encode_row
+from syncline.values import Value
+
+EntryRow = tuple[str, str, str, str, int, "str | None"]
+"""Bucket, table, operation, key, layout, image."""
 
 _PARAMETER = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|:([A-Za-z_]\w*)""")
 
 
-def grant_parameters(query: str) -> list[str]:
+@cache
+def grant_parameters(query: str) -> tuple[str, ...]:
     """The claims that a grant names: `:sub`, `:tenant`."""
-    return list(dict.fromkeys(found[1] for found in _PARAMETER.finditer(query) if found[1]))
+    return tuple(dict.fromkeys(found[1] for found in _PARAMETER.finditer(query) if found[1]))
 
 
 class FeedReader:
@@ -60,20 +76,46 @@ class FeedReader:
         """The buckets that a user with these claims may hold, on the source's current rows."""
         found: set[str] = set()
         for scope in self._sql.plan.scopes.values():
-            if scope.grant is None:
-                found.add(bucket_name(scope.name, ()))
-                continue
-            rows = fetch_all(self._db, scope.grant, _bind(scope.grant, claims, scope.name))
-            if scope.root is None:
-                found.update([bucket_name(scope.name, ())] if rows else [])
-                continue
-            root = self._sql.plan.schema.table(scope.root)
-            types = [root.column(column).type for column in scope.key]
-            for row in rows:
-                key = tuple(apply_affinity(value, kind) for value, kind in zip(row, types, strict=False))
-                if None not in key and len(key) == len(types):
-                    found.add(bucket_name(scope.name, key))
+            found |= self.granted_in(scope, claims)
         return frozenset(found)
+
+    def granted_in(self, scope: Scope, claims: Claims) -> frozenset[str]:
+        """Those of them that are the scope's."""
+        if scope.grant is None:
+            return frozenset({bucket_name(scope.name, ())})
+        rows = fetch_all(self._db, scope.grant, bind_claims(scope.grant, claims, scope.name))
+        if scope.root is None:
+            return frozenset({bucket_name(scope.name, ())} if rows else ())
+        root = self._sql.plan.schema.table(scope.root)
+        types = tuple(root.column(column).type for column in scope.key)
+        return frozenset(bucket for row in rows if (bucket := _granted_bucket(scope.name, types, *row)))
+
+    # ------------------------------------------------------------ where a device stands
+    def read_survey(self, claims: Claims, known: Sequence[Cursor]) -> Survey:
+        with self._snapshot() as head:
+            return self._survey(head, claims, known)
+
+    def _survey(self, head: Head, claims: Claims, known: Sequence[Cursor]) -> Survey:
+        if not all(self._is_known(cursor, head) for cursor in known):
+            return Survey(head, valid=False)
+        return Survey(head, self.granted(claims), self.generations())
+
+    def generations(self) -> dict[str, int]:
+        """Table -> the checkpoint at which its generation was last raised."""
+        rows = self._db.execute("SELECT table_name, checkpoint FROM syncline_generation").fetchall()
+        return {table: checkpoint for table, checkpoint in rows if table in self._sql.tables}
+
+    def newest_generation(self) -> int:
+        return max(self.generations().values(), default=0)
+
+    def _is_known(self, cursor: Cursor, head: Head) -> bool:
+        """Whether the term reached that checkpoint, and every entry after it is still here."""
+        term, number = cursor
+        row = self._db.execute("SELECT first, last FROM syncline_term WHERE term = ?1", (term,)).fetchone()
+        if row is None:
+            return False
+        end = head.checkpoint if row[1] is None else row[1]
+        return bool(max(row[0], read_horizon(self._db)) <= number <= end)
 
     # ------------------------------------------------------------ exact cut
     def read_cut(
@@ -81,48 +123,70 @@ class FeedReader:
         device: str,
         claims: Claims,
         held: frozenset[str],
-        cursor: tuple[str, int] | None,
+        cursor: Cursor | None,
         included: int,
-        snapshot: Snapshot | None,
+        added: Since | None = None,
+        size: PageSize | None = None,
     ) -> Cut:
         """Head, grants, entries, included, outcomes: all of one snapshot. Not `valid` for a cursor of a lost time."""
         with self._snapshot() as head:
             if cursor is not None and not self._is_known(cursor, head):
                 return Cut(head, 0, frozenset(), (), (), valid=False)
-            granted = self.granted(claims)
-            after = cursor[1] if cursor else 0
-            entries = self._entries(held & granted, after)
-            if snapshot:
-                entries += self._entries(snapshot.buckets & granted - held, snapshot.after)
+            granted, generation = self.granted(claims), self.newest_generation()
+            room = Room(size) if size else None
+            try:
+                entries = self._entries(held & granted, cursor[1] if cursor else 0, room)
+                if added:
+                    entries += self._entries(added.buckets & granted - held, added.after, room)
+            except RoomTakenError:
+                return Cut(head, 0, granted, (), (), generation=generation, overflow=True)
             number = self._included(device)
             outcomes = self._outcomes(device, included, number, granted)
-            return Cut(head, number, granted, tuple(entries), tuple(outcomes))
-
-    def _is_known(self, cursor: tuple[str, int], head: Head) -> bool:
-        term, number = cursor
-        row = self._db.execute("SELECT first, last FROM syncline_term WHERE term = ?1", (term,)).fetchone()
-        if row is None:
-            return False
-        end = head.checkpoint if row[1] is None else row[1]
-        return bool(row[0] <= number <= end)
+            identity = self._id_of(device, number) if number > included else None
+            return Cut(
+                head,
+                number,
+                granted,
+                tuple(entries),
+                tuple(outcomes),
+                included_id=identity,
+                generation=generation,
+            )
 
     def _included(self, device: str) -> int:
         row = self._db.execute("SELECT number FROM syncline_included WHERE device = ?1", (device,)).fetchone()
         return int(row[0]) if row else 0
 
-    def _entries(self, buckets: frozenset[str], after: int) -> list[Entries]:
+    def _id_of(self, device: str, number: int) -> bytes | None:
+        """The id that came with a number, while its outcome is kept."""
+        row = self._db.execute(
+            "SELECT id FROM syncline_outcome WHERE device = ?1 AND number = ?2", (device, number)
+        ).fetchone()
+        return bytes(row[0]) if row and row[0] is not None else None
+
+    def _entries(self, buckets: frozenset[str], after: int, room: Room | None = None) -> list[Entries]:
+        """RoomTakenError if there are more than there is room for."""
         rows = self._db.execute(
             "SELECT e.bucket, e.table_name, e.op, e.key, r.layout, r.image FROM json_each(?1) b "
             "CROSS JOIN syncline_entry e ON e.bucket = b.value AND e.checkpoint > ?2 "
             "LEFT JOIN syncline_row_state r ON e.op = 'P' AND r.table_name = e.table_name AND r.key = e.key",
             (json.dumps(sorted(buckets), ensure_ascii=False), after),
-        ).fetchall()
+        )
+        found: list[EntryRow] = []
+        for row in rows:
+            if room is not None:
+                room.take(row[5])
+            found.append(row)
+        return self._grouped(found)
+
+    def _grouped(self, rows: Iterable[EntryRow]) -> list[Entries]:
+        """Per bucket and table. A put without an image, or with one that no frame could carry, is a remove."""
         puts: dict[tuple[str, str, int], list[tuple[str, str]]] = {}
         removes: dict[tuple[str, str], list[str]] = {}
         for bucket, table, op, key, layout, image in rows:
             if table not in self._sql.tables:
                 continue
-            if op == "P" and image is not None:
+            if op == "P" and image is not None and not is_too_large(table, key, image):
                 puts.setdefault((table, bucket, layout), []).append((key, image))
             else:
                 removes.setdefault((table, bucket), []).append(key)
@@ -168,55 +232,9 @@ class FeedReader:
         image = self._db.execute(
             "SELECT image FROM syncline_row_state WHERE table_name = ?1 AND key = ?2", (table, key)
         ).fetchone()
-        return (image[0] if image else None), True
-
-    # ------------------------------------------------------------ snapshots
-    def read_snapshot(self, buckets: frozenset[str]) -> Snapshot:
-        """All rows of the buckets, per table in key order. `exact` if nothing waited in the changelogs."""
-        with self._snapshot() as head:
-            exact = not any(self._db.execute(self._sql.waiting).fetchone())
-            places = self._list_wanted(buckets)
-            scopes = frozenset(bucket_scope(bucket) for bucket in buckets)
-            rows: list[BucketRows] = []
-            for table in self._sql.tables.values():
-                query = snapshot_sql(self._sql.plan, table.synced, scopes)
-                if query:
-                    rows += self._snapshot_rows(table, query, places)
-            return Snapshot(head.checkpoint, exact, buckets, tuple(rows))
-
-    def _list_wanted(self, buckets: Iterable[str]) -> list[str]:
-        """Fill temp.syncline_wanted; the answer maps a place in it to the bucket."""
-        places = sorted(buckets)
-        width = max((len(scope.key) for scope in self._sql.plan.scopes.values()), default=0)
-        keys = "".join(f", k_{index}" for index in range(1, width + 1))
-        self._db.execute("DROP TABLE IF EXISTS temp.syncline_wanted")
-        self._db.execute(f"CREATE TEMP TABLE syncline_wanted(scope{keys}, place)")
-        for place, bucket in enumerate(places):
-            key = key_of_bucket(bucket)
-            row = (bucket_scope(bucket), *key, *([None] * (width - len(key))), place)
-            self._db.execute(f"INSERT INTO temp.syncline_wanted VALUES({', '.join('?' * len(row))})", row)
-        return places
-
-    def _snapshot_rows(self, table: TableSql, query: str, places: list[str]) -> list[BucketRows]:
-        width = len(table.synced.key)
-        chunks: list[BucketRows] = []
-        rows: list[tuple[str, str, list[str]]] = []
-        size = 0
-        previous: tuple[Value, ...] | None = None
-        for row in fetch_all(self._db, query):
-            key = row[1 : 1 + width]
-            if key == previous and rows:
-                rows[-1][2].append(places[row[0]])
-                continue
-            if size > limits.ROWS_FRAME_BYTES_TARGET or len(rows) >= limits.ROWS_PER_FRAME_MAX:
-                chunks.append(_chunk(table, rows))
-                rows, size = [], 0
-            previous, image = key, encode_row(row[1 + width :])
-            size += len(image)
-            rows.append((encode_row(key), image, [places[row[0]]]))
-        if rows:
-            chunks.append(_chunk(table, rows))
-        return chunks
+        if image is None or image[0] is None or is_too_large(table, key, image[0]):
+            return None, True
+        return str(image[0]), True
 
     # ------------------------------------------------------------ tailing
     def changed_since(self, checkpoint: int) -> Checkpoint:
@@ -234,20 +252,14 @@ class FeedReader:
             return Checkpoint(head, changed, told, frozenset(row[0] for row in tables.fetchall()))
 
 
-def _chunk(table: TableSql, rows: list[tuple[str, str, list[str]]]) -> BucketRows:
-    names: dict[str, int] = {}
-    of = tuple(tuple(names.setdefault(bucket, len(names)) for bucket in buckets) for _, _, buckets in rows)
-    return BucketRows(
-        table=table.synced.name,
-        layout=table.layout,
-        buckets=tuple(names),
-        of=of,
-        keys=tuple(key for key, _, _ in rows),
-        rows=tuple(image for _, image, _ in rows),
-    )
+@lru_cache(maxsize=100_000, typed=True)
+def _granted_bucket(scope: str, types: tuple[str, ...], *row: Value) -> str | None:
+    """The bucket that a row of a grant names: the same few for thousands of users."""
+    key = tuple(apply_affinity(value, kind) for value, kind in zip(row, types, strict=False))
+    return bucket_name(scope, key) if None not in key and len(key) == len(types) else None
 
 
-def _bind(grant: str, claims: Claims, scope: str) -> Mapping[str, Any]:
+def bind_claims(grant: str, claims: Claims, scope: str) -> Mapping[str, Any]:
     bound: dict[str, Any] = {}
     for name in grant_parameters(grant):
         if name not in claims:

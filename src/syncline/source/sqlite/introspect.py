@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 from syncline.errors import ConfigError
-from syncline.model.identifiers import PREFIX, quote
+from syncline.model.identifiers import PREFIX, nearest, quote
 from syncline.model.schema import Column, ForeignKey, Index, Schema, Table
 from syncline.model.scopes import QueryReads
+from syncline.source.sqlite.uniques import read_uniques
 
 VOLATILE = frozenset(
     {"random", "randomblob", "changes", "total_changes", "last_insert_rowid"}
@@ -43,7 +45,8 @@ def introspect(connection: sqlite3.Connection) -> Schema:
 
 def _table(connection: sqlite3.Connection, name: str, without_rowid: bool, strict: bool) -> Table:
     rows = connection.execute(
-        'SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?) WHERE hidden <> 1', (name,)
+        "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?, 'main') WHERE hidden <> 1",
+        (name,),
     ).fetchall()
     collations = _collations(connection, name, [row[0] for row in rows])
     columns = tuple(
@@ -65,7 +68,11 @@ def _table(connection: sqlite3.Connection, name: str, without_rowid: bool, stric
         key = min(unique, key=len, default=())
     types = {column.name: column.type.upper() for column in columns}
     refusal, remedy = _refusal(key, collations, [column.name for column in columns if column.generated])
-    rowid_alias = len(key) == 1 and types[key[0]] == "INTEGER" and not without_rowid and any(row[4] for row in rows)
+    has_primary_index = connection.execute(
+        "SELECT 1 FROM pragma_index_list(?, 'main') WHERE origin = 'pk'", (name,)
+    ).fetchone()  # INTEGER PRIMARY KEY DESC has one: it is not the rowid
+    has_integer_key = len(key) == 1 and types[key[0]] == "INTEGER" and any(row[4] for row in rows)
+    rowid_alias = has_integer_key and not without_rowid and not has_primary_index
     return Table(
         name=name,
         columns=columns,
@@ -75,7 +82,15 @@ def _table(connection: sqlite3.Connection, name: str, without_rowid: bool, stric
         generated_key=rowid_alias,
         refusal=refusal,
         remedy=remedy,
+        uniques=read_uniques(connection, name),
+        row_number="" if without_rowid or rowid_alias else _row_number(types),
     )
+
+
+def _row_number(columns: dict[str, str]) -> str:
+    """The name by which a statement can give the rowid; empty where columns have taken all three."""
+    taken = {column.lower() for column in columns}
+    return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), "")
 
 
 def _refusal(key: tuple[str, ...], collations: dict[str, str], generated: list[str]) -> tuple[str, str]:
@@ -95,7 +110,9 @@ def _refusal(key: tuple[str, ...], collations: dict[str, str], generated: list[s
 
 def _collations(connection: sqlite3.Connection, table: str, columns: list[str]) -> dict[str, str]:
     """Column -> its collation, where that is not BINARY. SQLite names it nowhere but in the program of a comparison."""
-    (definition,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    (definition,) = connection.execute(
+        "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
+    ).fetchone()
     if "collate" not in (definition or "").lower():
         return {}
     found = {}
@@ -113,10 +130,11 @@ def _collations(connection: sqlite3.Connection, table: str, columns: list[str]) 
 def _indexes(connection: sqlite3.Connection, table: str) -> tuple[Index, ...]:
     found = []
     for name, unique, partial in connection.execute(
-        'SELECT name, "unique", partial FROM pragma_index_list(?) ORDER BY seq', (table,)
+        "SELECT name, \"unique\", partial FROM pragma_index_list(?, 'main') ORDER BY seq", (table,)
     ).fetchall():
         columns = [
-            row[0] for row in connection.execute("SELECT name FROM pragma_index_info(?) ORDER BY seqno", (name,))
+            row[0]
+            for row in connection.execute("SELECT name FROM pragma_index_info(?, 'main') ORDER BY seqno", (name,))
         ]
         if not partial and columns and None not in columns:
             found.append(Index(name, tuple(columns), bool(unique)))
@@ -126,7 +144,7 @@ def _indexes(connection: sqlite3.Connection, table: str) -> tuple[Index, ...]:
 def _foreign_keys(connection: sqlite3.Connection, table: str) -> tuple[ForeignKey, ...]:
     by_id: dict[int, list[tuple[Any, ...]]] = {}
     for row in connection.execute(
-        'SELECT id, seq, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id, seq', (table,)
+        'SELECT id, seq, "table", "from", "to" FROM pragma_foreign_key_list(?, \'main\') ORDER BY id, seq', (table,)
     ):
         by_id.setdefault(row[0], []).append(row)
     return tuple(
@@ -136,7 +154,8 @@ def _foreign_keys(connection: sqlite3.Connection, table: str) -> tuple[ForeignKe
 
 
 def _with_parent_keys(tables: dict[str, Table]) -> dict[str, Table]:
-    """A foreign key that names no columns means the parent's key; names in any case become the declared ones."""
+    """A foreign key that names no columns means the parent's key; names in any case become the declared ones. One that
+    names what is not there, which SQLite takes, is none."""
     by_lower = {name.lower(): table for name, table in tables.items()}
     finished = {}
     for name, table in tables.items():
@@ -146,19 +165,11 @@ def _with_parent_keys(tables: dict[str, Table]) -> dict[str, Table]:
             if parent is None:
                 continue
             references = tuple(to or own for to, own in zip(key.references, parent.key or key.references, strict=False))
-            if len(references) == len(key.columns) and all(references):
+            known = {column.lower() for column in parent.column_names}
+            if len(references) == len(key.columns) and all(column.lower() in known for column in references):
                 own = tuple(table.column(column).name for column in key.columns)
                 keys.append(ForeignKey(own, parent.name, tuple(parent.column(column).name for column in references)))
-        finished[name] = Table(
-            name=name,
-            columns=table.columns,
-            key=table.key,
-            foreign_keys=tuple(keys),
-            indexes=table.indexes,
-            generated_key=table.generated_key,
-            refusal=table.refusal,
-            remedy=table.remedy,
-        )
+        finished[name] = replace(table, foreign_keys=tuple(keys))
     return finished
 
 
@@ -168,47 +179,90 @@ def reads_of(
     """Tables, columns and volatile functions of a query, as SQLite's own authorizer reports them, views resolved.
     `called` receives the names of all functions."""
     tables: dict[str, set[str]] = {}
-    volatile: list[str] = []
-    refused: list[str] = []
+    volatile: dict[str, None] = {}
+    is_refused = False
 
-    def authorize(action: int, first: str | None, second: str | None, database: str | None, inner: str | None) -> int:
+    def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        nonlocal is_refused
         if action == sqlite3.SQLITE_READ and first:
             tables.setdefault(first, set()).update([second] if second else [])
-        if action == sqlite3.SQLITE_FUNCTION and second and called is not None:
-            called.append(second.lower())
-        if action == sqlite3.SQLITE_FUNCTION and second and second.lower() in VOLATILE:
-            volatile.append(second.lower())
-        elif action not in (
-            sqlite3.SQLITE_SELECT,
-            sqlite3.SQLITE_READ,
-            sqlite3.SQLITE_FUNCTION,
-            sqlite3.SQLITE_RECURSIVE,
-        ):
-            refused.append(str(first))
+        elif action == sqlite3.SQLITE_FUNCTION and second:
+            if called is not None:
+                called.append(second.lower())
+            if second.lower() in VOLATILE:
+                volatile[second.lower()] = None
+        elif action not in _READING and (first or "").lower() not in ("sqlite_master", "sqlite_schema"):
+            is_refused = True  # sqlite_schema: what declaring json_each looks like. A query cannot write to it anyway.
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
 
+    kinds = _kinds(connection)
     connection.set_authorizer(authorize)
     try:
         connection.execute(f"EXPLAIN {query}", parameters).fetchall()
+        columns = _width(connection, query, parameters)
     except (sqlite3.Error, sqlite3.Warning) as error:
-        reason = "it would write" if refused else str(error)
+        reason = "it would write" if is_refused else str(error)
         raise ConfigError(
             f"The query does not work on this database: {reason}. Query: {query}",
-            hint="Try it in the database's own shell.",
+            hint=_meant(connection, str(error)) or "Try it in the database's own shell.",
             code="bad_query",
         ) from error
     finally:
         connection.set_authorizer(None)
-    views = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")}
-    return QueryReads(
-        {
-            table: frozenset(columns)
-            for table, columns in tables.items()
-            if table not in views and not table.startswith("sqlite_")
-        },
-        tuple(dict.fromkeys(volatile)),
-    )
+    views = tuple(sorted(name for name in tables if kinds.get(name) == "view"))
+    return QueryReads(_real_tables(tables, kinds), tuple(volatile), views, columns)
+
+
+def _meant(connection: sqlite3.Connection, message: str) -> str:
+    """The nearest name of what a query names and the database does not have."""
+    connection.set_authorizer(None)
+    found = re.search(r"no such (table|column): (?:.*\.)?(.+)", message)
+    if not found:
+        return ""
+    listed = "SELECT t.name FROM pragma_table_list t WHERE t.schema = 'main'"
+    if found[1] == "column":
+        listed = f"SELECT DISTINCT c.name FROM ({listed}) AS t, pragma_table_xinfo(t.name, 'main') AS c"
+    return nearest(found[2], [row[0] for row in connection.execute(listed)]).strip()
+
+
+def _width(connection: sqlite3.Connection, query: str, parameters: dict[str, None]) -> int:
+    """How many columns the query answers; it must be one that can stand in another."""
+    inner = query.strip().rstrip(";")
+    described = connection.execute(f"SELECT * FROM (\n{inner}\n) LIMIT 0", parameters).description
+    return len(described)
+
+
+_READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
+_TABLE_FUNCTIONS = frozenset({"json_each", "json_tree", "generate_series"})
+"""Table-valued functions whose rows follow from their arguments alone."""
+
+
+def _kinds(connection: sqlite3.Connection) -> dict[str, str]:
+    """Every name in the schema -> table, view, virtual or shadow."""
+    return dict(connection.execute("SELECT name, type FROM pragma_table_list WHERE schema = 'main'").fetchall())
+
+
+def _real_tables(tables: dict[str, set[str]], kinds: dict[str, str]) -> dict[str, frozenset[str]]:
+    """The tables among what a query reads. ConfigError for what no trigger can watch: its changes would go unseen."""
+    found = {}
+    for name, columns in tables.items():
+        kind = kinds.get(name)
+        if kind == "table" and not name.startswith("sqlite_"):
+            found[name] = frozenset(columns)
+        elif kind in ("virtual", "shadow"):
+            raise ConfigError(
+                f'The query reads "{name}", a virtual table: its changes cannot be noticed.',
+                hint="Read the tables that its content comes from.",
+                code="virtual_table",
+            )
+        elif kind is None and name.lower() not in _TABLE_FUNCTIONS and not name.startswith("sqlite_"):
+            raise ConfigError(
+                f'The query reads "{name}", which is not a table of this database.',
+                hint="Read tables of the database alone.",
+                code="unknown_table",
+            )
+    return found
 
 
 SAFE_IN_FILTERS = frozenset(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from syncline.model.identifiers import quote, quote_list
 from syncline.model.scopes import Plan, SyncedTable
 from syncline.source.sqlite.capture import Capture, captures
 from syncline.source.sqlite.paths import PathBuilder, PathSql, affected_table
+from syncline.source.sqlite.upload_sql import UploadSql, build_upload_sql
 
 GRANT_PREFIX = "grant:"
 """Of the names in syncline_meta that tell at which checkpoint a table that grants read was last touched."""
@@ -23,6 +25,10 @@ class TableSql:
     paths: tuple[PathSql, ...]
     images: str
     path_tables: frozenset[str]
+
+    @cached_property
+    def upload(self) -> UploadSql:
+        return build_upload_sql(self.synced, self.capture)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
 """SQL for memberships: which buckets hold which rows, now and before the batch that waits in the changelog.
 
 The algorithm is that of the design's scope deltas. A path is walked as a chain of CTEs, each step a lookup by the
-join columns,
-from a few keys outward: never a scan of a table. "Before" means: rows that are not in the batch as they are now, plus
-every old image
-that the batch holds. The order inside a batch is never trusted: a trigger of the company's that rewrites a row again
-makes its image arrive
-first. An image too many can only add a superfluous remove, which is harmless.
+join columns, from a few keys outward: never a scan of a table. "Before" means: rows that are not in the batch as they
+are now, plus every old image that the batch holds. The order inside a batch is never trusted: a trigger of the
+company's that rewrites a row again makes its image arrive first. An image too many can only add a superfluous remove,
+which is harmless.
 
 Generated once per plan; all statements take their keys from a table or subquery whose columns are called k_1, k_2, …
 """
@@ -16,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncline.model.identifiers import literal, quote, quote_list
+from syncline.model.schema import Table
 from syncline.model.scopes import Path, Plan, Scope, Step, SyncedTable
 from syncline.source.sqlite.capture import Capture, captures
 
@@ -109,6 +108,7 @@ class PathBuilder:
         capture = self._captures[table]
         columns = ", ".join([*carried, *(f"t.{quote(column)}" for column in leaving)])
         conditions = [f"t.{quote(column)} = {left}" for left, column in joins]
+        conditions += has_whole_key(capture.table, "t.")
         if before:
             conditions.append(not_in_batch(capture, "t."))
         return (
@@ -127,9 +127,10 @@ class PathBuilder:
     ) -> str:
         capture = self._captures[table]
         columns = ", ".join([*carried, *(f"t.{quote(column)}" for column in leaving)])
-        conditions = " AND ".join(f"t.{quote(column)} = {left}" for left, column in joins)
+        conditions = [f"t.{quote(column)} = {left}" for left, column in joins]
+        conditions += has_whole_key(capture.table, "t.")
         images = filtered(scope, table, old_images(capture))
-        return f"SELECT {columns} FROM {previous} CROSS JOIN {images} AS t WHERE {conditions}"
+        return f"SELECT {columns} FROM {previous} CROSS JOIN {images} AS t WHERE {' AND '.join(conditions)}"
 
     # ------------------------------------------------------------ rows whose path runs through a moved row
     def _back(self, path: Path, position: int, *, before: bool) -> str:
@@ -162,6 +163,12 @@ class PathBuilder:
         if before:
             branches.append(self._old(scope, capture.table.name, [], leaving, f"b{at + 1} AS f", joins))
         return f"b{at}({', '.join(names)}) AS ({' UNION ALL '.join(branches)})"
+
+
+def has_whole_key(table: Table, prefix: str) -> list[str]:
+    """Conditions: SQLite lets a primary key hold NULL, and such a row cannot be told from others. It is as if it were
+    not there, for what hangs on it too."""
+    return [f"{prefix}{quote(column)} IS NOT NULL" for column in table.nullable_key]
 
 
 def filtered(scope: Scope, table: str, rows: str) -> str:
@@ -223,8 +230,8 @@ def snapshot_sql(plan: Plan, table: SyncedTable, scope_names: frozenset[str]) ->
     distinct = False
     for path in table.paths:
         if path.scope in scope_names:
-            selects.append(_snapshot_path(plan.scopes[path.scope], path, table))
-            distinct = distinct or _leads_there_twice(plan, path)
+            selects.append(_snapshot_path(plan, path, table))
+            distinct = distinct or leads_there_twice(plan, path)
     if not selects:
         return None
     order = ", ".join(str(index) for index in range(2, 2 + len(table.key)))
@@ -233,16 +240,17 @@ def snapshot_sql(plan: Plan, table: SyncedTable, scope_names: frozenset[str]) ->
     return f"{' UNION '.join(selects)} ORDER BY {order}, 1"
 
 
-def _leads_there_twice(plan: Plan, path: Path) -> bool:
+def leads_there_twice(plan: Plan, path: Path) -> bool:
     """Whether one path may bring a row to a bucket twice: 60 visits at one facility would name it 60 times."""
     return any(not set(plan.tables[step.table].key) <= set(step.references) for step in path.steps)
 
 
-def _snapshot_path(scope: Scope, path: Path, table: SyncedTable) -> str:
-    last = len(path.steps)
+def _snapshot_path(plan: Plan, path: Path, table: SyncedTable) -> str:
+    scope, last = plan.scopes[path.scope], len(path.steps)
+    at_each = [plan.schema.table(name) for name in path.aliases]
     root = filtered(scope, path.aliases[last], quote(path.aliases[last]))
     rows = [f"temp.syncline_wanted AS w CROSS JOIN {root} AS t{last}"]
-    conditions = [f"w.scope = {literal(scope.name)}"]
+    conditions = [f"w.scope = {literal(scope.name)}", *has_whole_key(at_each[last], f"t{last}.")]
     conditions += [f"t{last}.{quote(column)} = w.k_{index}" for index, column in enumerate(scope.key, 1)]
     for at in range(last - 1, -1, -1):
         step = path.steps[at]
@@ -251,6 +259,6 @@ def _snapshot_path(scope: Scope, path: Path, table: SyncedTable) -> str:
             f"t{at}.{quote(own)} = t{at + 1}.{quote(other)}"
             for own, other in zip(step.columns, step.references, strict=True)
         ]
-    conditions += [f"t0.{quote(column)} IS NOT NULL" for column in table.key]
+        conditions += has_whole_key(at_each[at], f"t{at}.")
     columns = f"w.place, {quote_list(table.key, 't0.')}, {quote_list(table.columns, 't0.')}"
     return f"SELECT {columns} FROM {' '.join(rows)} WHERE {' AND '.join(conditions)}"

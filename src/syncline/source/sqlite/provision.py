@@ -10,15 +10,21 @@ from importlib import resources
 
 from syncline.errors import NotProvisionedError, SchemaChangedError
 from syncline.model.identifiers import PREFIX, quote
-from syncline.model.schema import Schema
-from syncline.model.scopes import Plan
+from syncline.model.scopes import Plan, SyncedTable
 from syncline.source.port import ProvisionReport
 from syncline.source.sqlite.capture import captures, changelog_index_sql, changelog_sql, trigger_sql
+from syncline.source.sqlite.generations import mark_gaps, raised_by, read_gaps
 from syncline.source.sqlite.introspect import introspect
+from syncline.source.sqlite.signatures import StoredSignature, fold_waiting, read_signatures, store_signatures
+from syncline.source.sqlite.suspending import MIGRATION, watched_tables
 from syncline.system.database import immediate
 
-VERSION = 1
-_OURS = r"name LIKE 'syncline\_%' ESCAPE '\'"
+VERSION = 2
+_CAPTURE_KINDS = frozenset(
+    {"changelog", "waiting", "insert", "update", "delete", "rekey", "replace"}
+    | {"alarminsert", "alarmupdate", "alarmdelete"}
+)
+_OURS = "name GLOB 'syncline_*'"  # LIKE would take the company's "Syncline_Notes" along
 
 
 def wanted_objects(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
@@ -32,16 +38,6 @@ def wanted_objects(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
     return tables, triggers
 
 
-def fingerprint(schema: Schema, plan: Plan) -> str:
-    """Of the captured tables' columns and keys: what a migration of the company's may change under us."""
-    described = [
-        (name, [(column.name, column.type, column.generated) for column in table.columns], table.key)
-        for name in plan.captured_tables
-        if (table := schema.tables.get(name)) is not None
-    ]
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
-
-
 def script(plan: Plan) -> tuple[str, ...]:
     """All statements that provisioning an untouched file runs."""
     tables, triggers = wanted_objects(plan)
@@ -50,53 +46,97 @@ def script(plan: Plan) -> tuple[str, ...]:
 
 
 def provision(connection: sqlite3.Connection, plan: Plan, journal: str) -> ProvisionReport:
-    """Idempotent. Where a changelog has to be replaced, or captured columns have changed, changes may have been missed:
-    then the next term forgets all cursors, and every device downloads anew (and keeps its outbox)."""
+    """Idempotent. Tables of which changes may have been missed, and those of which devices are to hold something else,
+    get a gap: the next checkpoint raises their generation, and devices get just these tables whole."""
     before = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if journal == "wal" and before != "wal":
         connection.execute("PRAGMA journal_mode = WAL")
-    tables, triggers = wanted_objects(plan)
-    wanted = {**tables, **triggers}
     with immediate(connection):
-        _run_script(connection)
-        existing = _existing(connection)
-        stale = {name for name in existing if _is_capture(name) and existing[name] != wanted.get(name)}
-        stale |= {name for name in existing if _is_capture(name) and _changelog_of(name) in stale}
-        _drop(connection, sorted(stale), existing)
-        created = [name for name in wanted if name not in existing or name in stale]
-        for name in created:
-            connection.execute(wanted[name])
-        _write_layouts(connection, plan)
-        _set_meta(connection, "version", VERSION)
-        schema = fingerprint(introspect(connection), plan)
-        had_capture = any(_is_capture(name) for name in existing)
-        if stale or (created and had_capture) or _meta(connection, "fingerprint") != schema:
-            _set_meta(connection, "plan", None)
-        _set_meta(connection, "fingerprint", schema)
+        _require_same_schema(connection, plan)
+        report = _install(connection, plan)
         if _meta(connection, "journal_before") is None:
             _set_meta(connection, "journal_before", before)
-        if _meta(connection, "installation") is None:
-            connection.execute("INSERT INTO syncline_meta SELECT 'installation', lower(hex(randomblob(4)))")
+    return report
+
+
+def _install(connection: sqlite3.Connection, plan: Plan) -> ProvisionReport:
+    """Inside a write transaction."""
+    tables, triggers = wanted_objects(plan)
+    wanted = {**tables, **triggers}
+    existing = _existing(connection)
+    _run_script(connection)
+    logs = {name for name in plan.captured_tables if f"{PREFIX}changelog_{name}" in existing}
+    replaced = {name for name in logs if existing[log := f"{PREFIX}changelog_{name}"] != wanted[log]}
+    for name, known in read_signatures(connection).items():
+        if name in replaced or (name in logs and _means_else(plan, name, known)):
+            fold_waiting(connection, name, known)
+    stale = {name for name in existing if _is_capture(name) and existing[name] != wanted.get(name)}
+    stale |= {name for name in existing if _is_capture(name) and _changelog_of(name) in stale}
+    _drop(connection, sorted(stale), existing)
+    created = [name for name in wanted if name not in existing or name in stale]
+    for name in created:
+        connection.execute(wanted[name])
+    _write_layouts(connection, plan)
+    incomplete = {table for table in plan.captured_tables if _is_incomplete(plan, table, existing)}
+    missed = replaced | incomplete - watched_tables(existing)
+    mark_gaps(connection, missed | store_signatures(connection, plan))
+    for name, value in (("version", VERSION), ("capture", _fingerprint_of(wanted)), ("schema", _describe_tables(plan))):
+        _set_meta(connection, name, value)
+    connection.execute("DELETE FROM syncline_meta WHERE name = ?1", (MIGRATION,))
+    if _meta(connection, "installation") is None:
+        connection.execute("INSERT INTO syncline_meta SELECT 'installation', lower(hex(randomblob(4)))")
+    anew = raised_by(plan, read_gaps(connection))
+    return _report(plan, created, stale, anew)
+
+
+def _report(plan: Plan, created: list[str], stale: set[str], anew: frozenset[str]) -> ProvisionReport:
     prefix = f"{PREFIX}changelog_"
     fresh = sorted(name for name in plan.captured_tables if prefix + name in created)
-    removed = sorted(name.removeprefix(prefix) for name in stale if name.startswith(prefix) and name not in tables)
+    removed = sorted(name.removeprefix(prefix) for name in stale if name.startswith(prefix) and name not in created)
     same = sorted(set(plan.captured_tables) - set(fresh))
-    return ProvisionReport(tuple(fresh), tuple(same), tuple(removed), script(plan))
+    return ProvisionReport(tuple(fresh), tuple(same), tuple(removed), script(plan), tuple(sorted(anew)))
+
+
+def _require_same_schema(connection: sqlite3.Connection, plan: Plan) -> None:
+    """The plan was made from the schema a moment ago; a migration may have gone on meanwhile."""
+    now = introspect(connection)
+    for name in plan.captured_tables:
+        if now.tables.get(name) != plan.schema.tables.get(name):
+            raise SchemaChangedError(
+                f'"{name}" was changed while capture was put in.', hint="Try again.", code="schema_moving"
+            )
+
+
+def _is_incomplete(plan: Plan, table: str, existing: dict[str, str]) -> bool:
+    """Whether a trigger or the changelog of a captured table is not there, or is another: then changes were missed."""
+    capture = captures(plan)[table]
+    wanted = {f"{PREFIX}changelog_{table}": changelog_sql(capture), **trigger_sql(capture)}
+    return any(existing.get(name) != sql for name, sql in wanted.items())
+
+
+def _means_else(plan: Plan, name: str, known: StoredSignature) -> bool:
+    """Whether the columns or masks of what waits in a changelog would be read as something else by this plan."""
+    table = plan.tables.get(name)
+    return table is not None and (table.key != known.key or table.values != known.watched)
+
+
+def _fingerprint_of(wanted: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+
+
+def _describe_tables(plan: Plan) -> str:
+    """The captured tables as the plan knows them."""
+    return json.dumps({name: _hash_of_table(plan, name) for name in plan.captured_tables}, ensure_ascii=False)
+
+
+def _hash_of_table(plan: Plan, name: str) -> str:
+    return hashlib.sha256(repr(plan.schema.tables.get(name)).encode()).hexdigest()
 
 
 def _changelog_of(name: str) -> str:
     """The changelog that an index of ours lies on."""
     waiting = f"{PREFIX}waiting_"
     return f"{PREFIX}changelog_{name.removeprefix(waiting)}" if name.startswith(waiting) else ""
-
-
-def plan_fingerprint(plan: Plan) -> str:
-    """Of what decides which rows and columns a device holds, besides grants, which are asked anew anyway."""
-    scopes = [(scope.name, scope.root, scope.key, sorted(scope.filters.items())) for scope in plan.scopes.values()]
-    tables = [
-        (name, table.columns, [repr(path) for path in table.paths]) for name, table in sorted(plan.tables.items())
-    ]
-    return hashlib.sha256(json.dumps([scopes, tables]).encode()).hexdigest()
 
 
 def _run_script(connection: sqlite3.Connection) -> None:
@@ -115,8 +155,7 @@ def _existing(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def _is_capture(name: str) -> bool:
-    kinds = ("changelog", "waiting", "insert", "update", "delete", "rekey", "replace")
-    return name.removeprefix(PREFIX).partition("_")[0].rstrip("0123456789") in kinds
+    return name.removeprefix(PREFIX).partition("_")[0].rstrip("0123456789") in _CAPTURE_KINDS
 
 
 def _drop(connection: sqlite3.Connection, names: list[str], existing: dict[str, str]) -> None:
@@ -129,14 +168,22 @@ def _drop(connection: sqlite3.Connection, names: list[str], existing: dict[str, 
 
 def _write_layouts(connection: sqlite3.Connection, plan: Plan) -> None:
     for name, synced in plan.tables.items():
-        columns = json.dumps(synced.columns, ensure_ascii=False)
-        known = connection.execute(
-            "SELECT layout, columns FROM syncline_layout WHERE table_name = ?1 ORDER BY layout DESC LIMIT 1", (name,)
-        ).fetchone()
-        if known is None or known[1] != columns:
+        newest, columns = _newest_layout(connection, name)
+        if columns != _columns_text(synced):
             connection.execute(
-                "INSERT INTO syncline_layout VALUES(?1, ?2, ?3)", (name, (known[0] if known else 0) + 1, columns)
+                "INSERT INTO syncline_layout VALUES(?1, ?2, ?3)", (name, newest + 1, _columns_text(synced))
             )
+
+
+def _columns_text(synced: SyncedTable) -> str:
+    return json.dumps(synced.columns, ensure_ascii=False)
+
+
+def _newest_layout(connection: sqlite3.Connection, table: str) -> tuple[int, str]:
+    row = connection.execute(
+        "SELECT layout, columns FROM syncline_layout WHERE table_name = ?1 ORDER BY layout DESC LIMIT 1", (table,)
+    ).fetchone()
+    return row or (0, "")
 
 
 def layouts(connection: sqlite3.Connection) -> dict[str, int]:
@@ -166,15 +213,38 @@ def verify(connection: sqlite3.Connection, plan: Plan) -> None:
     hint = "Run: syncline provision"
     if not is_provisioned(connection):
         raise NotProvisionedError("Capture is not installed in this database.", hint=hint)
-    tables, triggers = wanted_objects(plan)
+    wanted = {name: sql for objects in wanted_objects(plan) for name, sql in objects.items()}
     existing = _existing(connection)
-    missing = [name for name, sql in {**tables, **triggers}.items() if existing.get(name) != sql]
+    missing = [name for name, sql in wanted.items() if existing.get(name) != sql]
     if missing:
         raise SchemaChangedError(
             f'Capture is not what the configuration needs: "{missing[0]}" is missing or other.', hint=hint
         )
-    if _meta(connection, "fingerprint") != fingerprint(introspect(connection), plan):
-        raise SchemaChangedError("A captured table has other columns than when capture was installed.", hint=hint)
+    for name, synced in plan.tables.items():
+        if _newest_layout(connection, name)[1] != _columns_text(synced):
+            raise SchemaChangedError(f'"{name}" has other columns than when capture was installed.', hint=hint)
+    if _meta(connection, "version") != VERSION:
+        raise SchemaChangedError("Capture was installed by another version of Syncline.", hint=hint)
+    _require_same_schema(connection, plan)
+
+
+def capture_fingerprint(connection: sqlite3.Connection) -> object:
+    """Of the capture that was last put in, by whomever; None where there is none."""
+    return _meta(connection, "capture") if is_provisioned(connection) else None
+
+
+def is_other_configuration(connection: sqlite3.Connection, plan: Plan) -> bool:
+    """Whether capture does not fit `plan` because it was provisioned for another configuration: the tables are as they
+    were then, and need other capture now. That is for a person to say; what a migration did is not."""
+    wanted = {name: sql for objects in wanted_objects(plan) for name, sql in objects.items()}
+    described = json.loads(str(_meta(connection, "schema") or "{}"))
+    same_tables = all(_hash_of_table(plan, name) == known for name, known in described.items())
+    return same_tables and _meta(connection, "capture") != _fingerprint_of(wanted)
+
+
+def migration(connection: sqlite3.Connection) -> object:
+    """COMMAND or SCRIPT while a migration has taken capture off; else None."""
+    return _meta(connection, MIGRATION)
 
 
 def pending_changes(connection: sqlite3.Connection, plan: Plan) -> list[str]:

@@ -25,12 +25,10 @@ class Registry:
     def register(
         self, device: str | None, nonce: str | None, user: str, included: int, details: Mapping[str, str]
     ) -> Registration:
-        """The nonce last used and the one issued after it are accepted: an answer may have been lost. An older one
-        means
-        that the file was restored or copied: a new identity. So does a device, or a number of it, that this source
-        does not
-        know: the source was restored. (A device of another installation was made before the source was provisioned
-        anew: what it had sent then is in the rows, and is not offered again.)"""
+        """The nonce last used and the one issued after it are accepted: an answer may have been lost. An older one, or
+        none, means that the file was restored or copied: a new identity. So does a device, or a number of it, that
+        this source does not know: the source was restored. (A device of another installation was made before the
+        source was provisioned anew: what it had sent then is in the rows, and is not offered again.)"""
         with write_transaction(self._db):
             row = None
             if device:
@@ -49,17 +47,24 @@ class Registry:
                     code="other_user",
                     status=403,
                 )
-            if nonce not in (used, issued):
-                return self._add(user, details, replaces=device, reoffer_sent=False)
-            if included > last:
+            if included > last:  # before the nonces: of the lost time the source knows none
                 return self._add(user, details, replaces=device, reoffer_sent=True)
+            if nonce is None or nonce not in (used, issued):
+                return self._add(user, details, replaces=device, reoffer_sent=False)
             fresh = self._draw()
             self._db.execute(
                 "UPDATE syncline_device SET nonce_used = ?2, nonce_issued = ?3, seen_us = ?4, details = ?5 "
                 "WHERE device = ?1",
                 (device, nonce, fresh, self._clock.now_us(), _json(details)),
             )
-            return Registration(str(device), number, fresh, "known", last, False)
+            return Registration(str(device), number, fresh, "known", last, False, self._id_of(str(device), last))
+
+    def _id_of(self, device: str, number: int) -> bytes | None:
+        """By it a copy of the file notices that it is not the one that sent this number."""
+        row = self._db.execute(
+            "SELECT id FROM syncline_outcome WHERE device = ?1 AND number = ?2", (device, number)
+        ).fetchone()
+        return bytes(row[0]) if row and row[0] is not None else None
 
     def _installation(self) -> str:
         """What the ids of this installation's devices begin with: drawn when the source was provisioned."""

@@ -11,24 +11,28 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from syncline.clock import Clock
-from syncline.errors import SourceError
+from syncline.errors import SchemaChangedError, SourceError
 from syncline.model.merge import Stamp
 from syncline.model.scopes import bucket_name
 from syncline.source.port import Checkpoint, Head
+from syncline.source.sqlite.generations import Gaps, mark_gaps, raise_generations, raised_by, read_gaps
 from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql, TableSql
 from syncline.source.sqlite.paths import affected_table, moved_sql, moved_table, temp_tables_sql
-from syncline.source.sqlite.provision import plan_fingerprint
-from syncline.source.sqlite.stamps import RowStamps
+from syncline.source.sqlite.signatures import store_signatures
+from syncline.source.sqlite.stamps import Changes, fold_changes
+from syncline.source.sqlite.standing import Standing
 from syncline.source.sqlite.writing import write_transaction
 from syncline.system.database import fetch_all
 from syncline.values import encode_row
 
 Memberships = dict[str, set[str]]
 """Key text -> buckets."""
+
+_COMPUTED_ANEW = "It is computed anew."
 
 
 class TermLostError(SourceError):
@@ -48,10 +52,9 @@ class Batch:
     images: list[tuple[str, str, int, str | None, str | None]] = field(default_factory=list)
     truths: list[tuple[str, str, str]] = field(default_factory=list)
     changes: int = 0
-
-
-Changes = list[tuple[str, Stamp, list[str]]]
-"""A row's changes in order: operation, stamp, changed columns."""
+    gaps: Gaps = field(default_factory=dict)
+    raised: frozenset[str] = frozenset()
+    schema_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +67,30 @@ class _AffectedRow:
 
 
 class SqliteSequencer:
-    """Owns one connection. `verify` raises SchemaChangedError if the captured schema is not what was provisioned."""
+    """Owns one connection. `standing` tells whether the schema still is what `sql` was built for; `head` is the
+    checkpoint last taken by this object or by the one that it follows."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, sql: PlanSql, clock: Clock, verify: Callable[[sqlite3.Connection], None]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, sql: PlanSql, clock: Clock, standing: Standing) -> None:
         self._db = connection
         self._sql = sql
         self._clock = clock
-        self._verify = verify
-        self._verified_version = -1
-        self._fingerprint = plan_fingerprint(sql.plan)
+        self._standing = standing
+        self.head: Head | None = None
         for table in sql.tables.values():
             for statement in temp_tables_sql(table.capture):
                 self._db.execute(statement)
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._db
+
     # ------------------------------------------------------------ terms
     def begin_term(self, term: str) -> Head:
-        """Add a term to the history; the one before ends at the head found now. Where another plan was served before,
-        or changes may have been missed, the history is forgotten: no older cursor is valid, devices download anew."""
+        """Add a term to the history; the one before ends at the head found now. Tables of which devices are to hold
+        something else than was served before get a gap: the next checkpoint raises their generation. All older
+        cursors stay valid."""
+        self._take_plan()
         with write_transaction(self._db):
-            served = self._db.execute("SELECT value FROM syncline_meta WHERE name = 'plan'").fetchone()
-            if served != (self._fingerprint,):
-                self._db.execute("DELETE FROM syncline_term")
-                self._db.execute(
-                    "INSERT INTO syncline_meta VALUES('plan', ?1) ON CONFLICT DO UPDATE SET value = ?1",
-                    (self._fingerprint,),
-                )
             row = self._db.execute("SELECT head, time_us FROM syncline_checkpoint").fetchone()
             head, time_us = row if row else (0, 0)
             self._db.execute("UPDATE syncline_term SET last = ?1 WHERE last IS NULL", (head,))
@@ -101,48 +101,61 @@ class SqliteSequencer:
                 "ON CONFLICT(one) DO UPDATE SET term = ?1, head = ?2, time_us = ?3",
                 (term, head, time_us),
             )
-        return Head(term, head, time_us)
+        self.head = Head(term, head, time_us)
+        return self.head
+
+    def follow(self, before: SqliteSequencer) -> None:
+        """Go on in the same term with another plan."""
+        self.head = before.head
+        self._take_plan()
+
+    def _take_plan(self) -> None:
+        with write_transaction(self._db):
+            mark_gaps(self._db, store_signatures(self._db, self._sql.plan))
 
     # ------------------------------------------------------------ checkpoint
     def take_checkpoint(self, term: str) -> Checkpoint | None:
-        """None if nothing was due: no change, no device with news, no marker."""
+        """None if nothing was due: no change, no device with news, no marker, no gap. SchemaChangedError, before
+        anything is computed, where a captured table or its capture is not what it was, due or not."""
         self._db.execute("BEGIN")
         try:
             head = self._read_head(term)
+            self._standing.require(self._db)
+            batch = Batch(gaps=read_gaps(self._db))
+            batch.schema_version = self._schema_version()
+            batch.raised = raised_by(self._sql.plan, batch.gaps)
             dirty = self._dirty_tables()
-            batch = Batch()
             batch.markers = [row[0] for row in self._db.execute("SELECT id FROM syncline_marker")]
             batch.included = self._db.execute(
                 "SELECT d.device, d.last FROM syncline_device d LEFT JOIN syncline_included i ON i.device = d.device "
                 "WHERE d.last > coalesce(i.number, 0)"
             ).fetchall()
-            if not dirty and not batch.markers and not batch.included:
+            if not dirty and not batch.markers and not batch.included and not batch.gaps:
                 return None
-            self._check_schema()
             self._compute(batch, dirty)
         finally:
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
-        return self._write(batch, head, dirty)
+        checkpoint = self._write(batch, head, dirty)
+        self.head = checkpoint.head
+        return checkpoint
 
     def _read_head(self, term: str) -> Head:
+        """TermLostError where it is not what this sequencer left: another one took over, or the file was restored."""
         row = self._db.execute("SELECT term, head, time_us FROM syncline_checkpoint").fetchone()
-        if row is None or row[0] != term:
+        if row is None or row[0] != term or (self.head is not None and Head(*row) != self.head):
             raise TermLostError(
-                "Another sequencer has taken over this source.", hint="This one stops; nothing is lost."
+                "Another sequencer has taken over this source, or it was restored from a backup.",
+                hint="A new term begins; nothing is lost.",
             )
         return Head(*row)
+
+    def _schema_version(self) -> int:
+        return int(self._db.execute("PRAGMA schema_version").fetchone()[0])
 
     def _dirty_tables(self) -> list[str]:
         flags = self._db.execute(self._sql.waiting).fetchone()
         return [name for name, waits in zip(self._sql.captures, flags, strict=False) if waits]
-
-    def _check_schema(self) -> None:
-        """The captured tables must be what provisioning saw, or a rebuilt table would read as false removes."""
-        version = self._db.execute("PRAGMA schema_version").fetchone()[0]
-        if version != self._verified_version:
-            self._verify(self._db)
-            self._verified_version = version
 
     def _compute(self, batch: Batch, dirty: list[str]) -> None:
         for name in dirty:
@@ -150,12 +163,26 @@ class SqliteSequencer:
             newest, count = self._db.execute(f"SELECT max(id), count(*) FROM {capture.changelog}").fetchone()
             batch.taken[name] = newest
             batch.changes += count
-            if name in self._sql.tables:
+            if name in batch.raised:
+                self._fold_raised(batch, self._sql.tables[name])
+            elif name in self._sql.tables:
                 self._db.execute(f"DELETE FROM {moved_table(name)}")
                 self._db.execute(moved_sql(capture))
         for name, table in self._sql.tables.items():
-            if table.path_tables & set(dirty):
+            if table.path_tables & set(dirty) and name not in batch.raised:
                 self._compute_table(batch, name, table, set(dirty))
+
+    def _fold_raised(self, batch: Batch, table: TableSql) -> None:
+        """Of the changes of a table that is sent anew only the stamps count."""
+        name, affected = table.synced.name, affected_table(table.synced.name)
+        keys = ", ".join(table.capture.key_columns)
+        self._db.execute(f"DELETE FROM {affected}")
+        self._db.execute(f"INSERT OR IGNORE INTO {affected} SELECT DISTINCT {keys} FROM {table.capture.changelog}")
+        changes, present = self._read_changes(table), self._read_images(table)
+        stored = self._read_stamps(name, changes)
+        for key, waiting in changes.items():
+            stamps = fold_changes(stored.get(key), waiting, exists=key in present)
+            batch.images.append((name, key, table.layout, None, stamps))
 
     def _compute_table(self, batch: Batch, name: str, table: TableSql, dirty: set[str]) -> None:
         affected = affected_table(name)
@@ -182,10 +209,12 @@ class SqliteSequencer:
         """One affected row: its removes and puts, its image, its stamps, and its truth if an upload touched it."""
         name = table.synced.name
         ops = {op for op, _, _ in row.changes}
-        if row.is_through or ops != {"T"}:  # a mere touch is news for the toucher alone
+        # A mere touch is news for the toucher alone; a row that stood in the way of a REPLACE and still stands is none.
+        stays = ops <= {"T", "R"} and (image is not None or "R" not in ops)
+        if row.is_through or not stays:
             batch.entries += [(bucket, name, row.key, "R") for bucket in sorted(row.old - row.new)]
             batch.entries += [(bucket, name, row.key, "P") for bucket in sorted(row.new)]
-        stamps = _fold(stored, row.changes, exists=image is not None) if row.changes else None
+        stamps = fold_changes(stored, row.changes, exists=image is not None) if row.changes else None
         batch.images.append((name, row.key, table.layout, image if row.new else None, stamps))
         if "T" in ops:
             batch.truths.append((name, row.key, json.dumps(sorted(row.new), ensure_ascii=False)))
@@ -230,10 +259,10 @@ class SqliteSequencer:
         number, time_us = head.checkpoint + 1, max(self._clock.now_us(), head.time_us + 1)
         db = self._db
         with write_transaction(db):
-            if db.execute("SELECT term, head FROM syncline_checkpoint").fetchone() != (head.term, head.checkpoint):
-                raise TermLostError(
-                    "Another sequencer has taken over this source.", hint="This one stops; nothing is lost."
-                )
+            self._read_head(head.term)
+            if self._schema_version() != batch.schema_version:
+                raise SchemaChangedError("The schema was changed while a checkpoint was computed.", hint=_COMPUTED_ANEW)
+            raise_generations(db, self._sql.plan, batch.gaps, number)
             db.executemany(
                 f"INSERT INTO syncline_entry VALUES(?, ?, ?, ?, {number}) "
                 "ON CONFLICT DO UPDATE SET op = excluded.op, checkpoint = excluded.checkpoint",
@@ -267,17 +296,7 @@ class SqliteSequencer:
             head=Head(head.term, number, time_us),
             buckets=frozenset(entry[0] for entry in batch.entries),
             devices=frozenset(device for device, _ in batch.included),
-            tables=frozenset(dirty),
+            tables=frozenset(dirty) | batch.gaps.keys(),
             changes=batch.changes,
+            raised=batch.raised,
         )
-
-
-def _fold(stored: str | None, changes: Changes, *, exists: bool) -> str:
-    stamps = RowStamps.parse(stored)
-    for op, stamp, columns in changes:
-        if op != "R":
-            stamps.fold(op, stamp, columns)
-    last_op, last_stamp, _ = changes[-1]
-    if not exists and last_op == "R":  # another row's INSERT OR REPLACE removed it
-        stamps.fold("D", last_stamp, ())
-    return stamps.text()

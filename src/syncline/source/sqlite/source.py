@@ -9,47 +9,61 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from syncline.clock import Clock
-from syncline.errors import NotProvisionedError, SourceBusyError, SourceError
+from syncline.errors import NotProvisionedError, SchemaChangedError, SourceBusyError, SourceError
 from syncline.model.schema import Schema
-from syncline.model.scopes import Plan, QueryReads, bucket_name
+from syncline.model.scopes import Plan, QueryReads
 from syncline.source.port import (
     Checkpoint,
     Claims,
+    Cursor,
     Cut,
+    Delta,
     DeviceRow,
+    Finding,
     Head,
+    LapPage,
+    Page,
+    PageSize,
     ProvisionReport,
     RecordFilter,
     Registration,
     ScopeReport,
-    Snapshot,
+    Since,
     SourceRefusedError,
+    Survey,
     TransactionLostError,
+    Walk,
     WriteTransaction,
 )
+from syncline.source.sqlite import adopting, diagnosis, registry, suspending
 from syncline.source.sqlite import introspect as introspection
 from syncline.source.sqlite import provision as provisioning
-from syncline.source.sqlite import registry
+from syncline.source.sqlite.adopting import Attachment
+from syncline.source.sqlite.connections import Connections
+from syncline.source.sqlite.delta import DeltaReader
+from syncline.source.sqlite.describe import describe_scope
 from syncline.source.sqlite.feed import FeedReader, grant_parameters
-from syncline.source.sqlite.layout import PlanSql, build_plan_sql
-from syncline.source.sqlite.paths import snapshot_sql
-from syncline.source.sqlite.sequencer import SqliteSequencer
-from syncline.source.sqlite.threads import InlineWorker, ThreadWorker, Worker, drive
+from syncline.source.sqlite.laps import LapReader
+from syncline.source.sqlite.layout import PlanSql
+from syncline.source.sqlite.listings import Listings
+from syncline.source.sqlite.pages import PageReader
+from syncline.source.sqlite.retention import Retention
+from syncline.source.sqlite.sequencer import SqliteSequencer, TermLostError
+from syncline.source.sqlite.threads import Worker, drive
 from syncline.source.sqlite.upload import SqliteWrite
-from syncline.source.sqlite.writing import BUSY_SECONDS, begin_write, write_transaction
+from syncline.source.sqlite.writing import begin_write, write_transaction
 from syncline.system.clock import SYSTEM_CLOCK
-from syncline.system.database import Prepare, open_database
+from syncline.system.database import Prepare
 from syncline.system.lock import FileLock
 
 T = TypeVar("T")
 POLL_SECONDS = 0.002
 """`PRAGMA data_version` costs 4 µs: looking every 2 ms is 0.2 % of a core."""
-READERS = 4
 
 
 class SqliteSource:
@@ -72,92 +86,80 @@ class SqliteSource:
         self._journal = journal
         self._clock = clock
         self._draw = draw
-        self._prepare = prepare
         self._closing = False
-        self._sql: PlanSql | None = None
+        self._attachment: Attachment | None = None
         self._lock = FileLock(f"{self._path}-syncline-lock")
-        if not self._path.is_file():
-            raise SourceError(
-                f'There is no database file "{self._path}".', hint="Check [source] url.", code="source_missing"
-            )
-        make: Callable[[str], Worker] = (lambda name: InlineWorker()) if inline else ThreadWorker
-        self._writer, self._sequencing = make("writer"), make("sequencer")
-        self._reading = [make(f"reader-{number}") for number in range(1 if inline else READERS)]
-        self._connections: dict[Worker, sqlite3.Connection] = {}
+        self._migrating = FileLock(f"{self._path}-syncline-migration")
+        self._db = Connections(self._path, prepare, inline=inline, replaced=self._forget_schema)
+        self._listings: dict[Worker, Listings] = {}
+        self._retention = Retention()
         self._sequencer: SqliteSequencer | None = None
         self._data_version = -1
 
     # ------------------------------------------------------------ plumbing
-    def _open(self, worker: Worker) -> sqlite3.Connection:
-        if worker not in self._connections:
-            try:
-                connection = open_database(self._path, busy_seconds=BUSY_SECONDS, prepare=self._prepare)
-                connection.execute("PRAGMA temp_store = MEMORY")
-                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            except sqlite3.DatabaseError as error:
-                raise SourceError(
-                    f'"{self._path}" cannot be opened as a SQLite database: {error}.', code="source_unreadable"
-                ) from error
-            if worker is self._writer:
-                connection.execute("PRAGMA foreign_keys = ON")
-            self._connections[worker] = connection
-        return self._connections[worker]
+    def _forget_schema(self) -> None:
+        """The path names another file: its schema may be another one, too."""
+        if self._attachment:
+            self._attachment.standing.forget()
 
-    async def _run(self, worker: Worker, work: Callable[[sqlite3.Connection], T]) -> T:
-        def call() -> T:
-            try:
-                return work(self._open(worker))
-            except sqlite3.OperationalError as error:
-                raise _source_error(error) from error
-
-        return await worker.run(call)
-
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._run(min(self._reading, key=lambda worker: worker.waiting), work)
-
-    def _attached(self) -> PlanSql:
-        if self._sql is None:
+    def _attached(self) -> Attachment:
+        if self._attachment is None:
             raise NotProvisionedError("The source was opened without a plan.", hint="Call attach(plan) first.")
-        return self._sql
+        return self._attachment
 
     async def _feed(self, work: Callable[[FeedReader], T]) -> T:
-        sql = self._attached()
-        return await self._read(lambda connection: work(FeedReader(connection, sql)))
+        """Reads nothing but what is ours."""
+        sql = self._attached().sql
+        return await self._db.read(lambda connection: work(FeedReader(connection, sql)))
+
+    async def _read_source(
+        self, work: Callable[[sqlite3.Connection, PlanSql], T], *, rows: bool = False, worker: Worker | None = None
+    ) -> T:
+        """Asks grants; with `rows`, reads the company's rows too. SchemaMovingError while they may not be what the plan
+        was made for."""
+        attached = self._attached()
+
+        def read(connection: sqlite3.Connection) -> T:
+            try:
+                found = work(connection, attached.sql)
+            except sqlite3.OperationalError:  # a table that is gone for the moment
+                attached.standing.require_for_reading(connection, rows=rows)
+                raise
+            attached.standing.require_for_reading(connection, rows=rows)
+            return found
+
+        return await (self._db.run(worker, read) if worker else self._db.read(read))
 
     async def close(self) -> None:
         self._closing = True
-        for worker in (self._writer, self._sequencing, *self._reading):
-            if worker in self._connections:
-                await worker.run(self._connections[worker].close)
-            worker.close()
+        await self._db.close()
         self._lock.release()
+        self._migrating.release()
 
     # ------------------------------------------------------------ schema
     async def introspect(self) -> Schema:
-        return await self._read(introspection.introspect)
+        return await self._db.read(introspection.introspect)
 
     async def reads_of_query(self, query: str) -> QueryReads:
         parameters = dict.fromkeys(grant_parameters(query))
-        return await self._read(lambda connection: introspection.reads_of(connection, query, parameters))
+        return await self._db.read(lambda connection: introspection.reads_of(connection, query, parameters))
 
     async def reads_of_filter(self, table: str, where: str) -> QueryReads:
-        return await self._read(lambda connection: introspection.reads_of_filter(connection, table, where))
+        return await self._db.read(lambda connection: introspection.reads_of_filter(connection, table, where))
 
     # ------------------------------------------------------------ provisioning
     async def provision(self, plan: Plan) -> ProvisionReport:
-        return await self._run(self._writer, lambda connection: provisioning.provision(connection, plan, self._journal))
+        return await self._db.run(self._db.writer, lambda db: provisioning.provision(db, plan, self._journal))
 
     async def provision_script(self, plan: Plan) -> tuple[str, ...]:
         return provisioning.script(plan)
 
     async def pending_provision(self, plan: Plan) -> list[str]:
         """What `provision` would change, in words."""
-        return await self._read(lambda connection: provisioning.pending_changes(connection, plan))
+        return await self._db.read(lambda connection: provisioning.pending_changes(connection, plan))
 
     async def deprovision(self) -> bool:
-        for worker in (self._sequencing, *self._reading):  # their open connections would keep the journal mode
-            if worker in self._connections:
-                await worker.run(self._connections.pop(worker).close)
+        await self._db.close_readers()  # open connections would keep the journal mode
         if not self._lock.acquire():
             raise SourceBusyError(
                 f"A server is running on this database ({self._lock.owner()}).",
@@ -165,40 +167,101 @@ class SqliteSource:
                 code="server_running",
             )
         try:
-            return await self._run(self._writer, lambda connection: provisioning.deprovision(connection, self._journal))
+            return await self._db.run(self._db.writer, lambda db: provisioning.deprovision(db, self._journal))
         finally:
             self._lock.remove()
+            self._migrating.remove()
 
     async def attach(self, plan: Plan) -> None:
-        def prepare(connection: sqlite3.Connection) -> PlanSql:
-            provisioning.verify(connection, plan)
-            return build_plan_sql(plan, provisioning.layouts(connection))
+        self._attachment = await self._db.read(lambda connection: adopting.attach(connection, plan))
 
-        self._sql = await self._read(prepare)
+    async def adopt(self, plan: Plan) -> None:
+        try:
+            attachment = await self._db.read(lambda connection: adopting.attach(connection, plan))
+        except SchemaChangedError:
+            await self._db.run(self._db.sequencing, lambda connection: self._put_back(connection, plan))
+            attachment = await self._db.read(lambda connection: adopting.attach(connection, plan))
+        before = self._sequencer
+        if before is not None:
+            await self._db.run(
+                self._db.sequencing, lambda connection: self._sequence(connection, attachment).follow(before)
+            )
+        self._attachment = attachment
+
+    def _put_back(self, connection: sqlite3.Connection, plan: Plan) -> None:
+        if not self._lock.acquire():
+            raise SchemaChangedError(
+                "Capture does not fit the schema.", hint="Another server puts it back.", code="schema_moving"
+            )
+        adopting.put_back(connection, plan, self._journal, self._attachment, self._migrating)
+
+    async def require_schema(self) -> None:
+        await self._db.read(self._attached().standing.require)
+
+    def layouts(self) -> Mapping[str, int]:
+        return self._attachment.layouts if self._attachment else {}
+
+    # ------------------------------------------------------------ migrations
+    async def suspend(self, tables: Collection[str] | None = None) -> frozenset[str]:
+        def take_off(connection: sqlite3.Connection) -> frozenset[str]:
+            if not self._migrating.acquire():
+                raise SourceBusyError(
+                    f"Another migration is running ({self._migrating.owner()}).", code="migration_running"
+                )
+            with write_transaction(connection):
+                before = suspending.captured_tables(connection)
+                for statement in suspending.suspend_script(connection, tables, suspending.COMMAND):
+                    connection.execute(statement)
+            return before if tables is None else before & frozenset(tables)
+
+        return await self._db.run(self._db.writer, _if_provisioned(take_off))
+
+    async def diagnose(self, plan: Plan | None) -> list[Finding]:
+        return await self._db.read(lambda connection: diagnosis.diagnose(connection, plan, self._lock, self._migrating))
+
+    async def suspend_script(self, tables: Collection[str] | None = None) -> tuple[str, ...]:
+        return await self._db.read(
+            _if_provisioned(lambda connection: suspending.suspend_script(connection, tables, suspending.SCRIPT))
+        )
+
+    async def resume_script(self) -> tuple[str, ...]:
+        return suspending.resume_script()
 
     # ------------------------------------------------------------ sequencer
     async def begin_term(self, term: str) -> Head | None:
-        sql = self._attached()
+        attached = self._attached()
 
         def begin(connection: sqlite3.Connection) -> Head | None:
             if not self._lock.acquire():
                 return None
-            self._sequencer = SqliteSequencer(
-                connection, sql, self._clock, lambda db: provisioning.verify(db, sql.plan)
-            )
-            return self._sequencer.begin_term(term)
+            attached.standing.require(connection)
+            return self._sequence(connection, attached).begin_term(term)
 
-        return await self._run(self._sequencing, begin)
+        return await self._db.run(self._db.sequencing, begin)
+
+    def _sequence(self, connection: sqlite3.Connection, attached: Attachment) -> SqliteSequencer:
+        self._sequencer = SqliteSequencer(connection, attached.sql, self._clock, attached.standing)
+        return self._sequencer
 
     async def take_checkpoint(self, term: str) -> Checkpoint | None:
         sequencer = self._sequencer
         if sequencer is None:
             raise SourceError("This process is not the sequencer.", code="not_sequencer")
-        return await self._run(self._sequencing, lambda connection: sequencer.take_checkpoint(term))
+
+        def take(connection: sqlite3.Connection) -> Checkpoint | None:
+            try:
+                if sequencer.connection is not connection:
+                    raise TermLostError("The source's file was replaced.", hint="A new term begins; nothing is lost.")
+                return sequencer.take_checkpoint(term)
+            except TermLostError:
+                self._attached().standing.forget()
+                raise
+
+        return await self._db.run(self._db.sequencing, take)
 
     async def end_term(self, term: str) -> None:
         self._sequencer = None
-        await self._sequencing.run(self._lock.release)
+        await self._db.sequencing.run(self._lock.release)
 
     async def wait_for_change(self, seconds: float) -> bool:
         def wait(connection: sqlite3.Connection) -> bool:
@@ -213,7 +276,7 @@ class SqliteSource:
                 time.sleep(POLL_SECONDS)
             return False
 
-        return await self._run(self._sequencing, wait)
+        return await self._db.run(self._db.sequencing, wait)
 
     # ------------------------------------------------------------ downloads
     async def read_head(self) -> Head:
@@ -223,21 +286,71 @@ class SqliteSource:
         return await self._feed(lambda feed: feed.changed_since(checkpoint))
 
     async def granted(self, claims: Claims) -> frozenset[str]:
-        return await self._feed(lambda feed: feed.granted(claims))
+        return await self._read_source(lambda connection, sql: FeedReader(connection, sql).granted(claims))
+
+    async def read_survey(self, claims: Claims, known: Sequence[Cursor]) -> Survey:
+        return await self._read_source(lambda connection, sql: FeedReader(connection, sql).read_survey(claims, known))
 
     async def read_cut(
         self,
         device: str,
         claims: Claims,
         held: frozenset[str],
-        cursor: tuple[str, int] | None,
+        cursor: Cursor | None,
         included: int,
-        snapshot: Snapshot | None,
+        added: Since | None = None,
+        size: PageSize | None = None,
     ) -> Cut:
-        return await self._feed(lambda feed: feed.read_cut(device, claims, held, cursor, included, snapshot))
+        return await self._read_source(
+            lambda connection, sql: FeedReader(connection, sql).read_cut(
+                device, claims, held, cursor, included, added, size
+            )
+        )
 
-    async def read_snapshot(self, buckets: frozenset[str]) -> Snapshot:
-        return await self._feed(lambda feed: feed.read_snapshot(buckets))
+    async def read_page(
+        self, claims: Claims, walk: Walk, place: str | None, known: Sequence[Cursor], size: PageSize
+    ) -> Page:
+        return await self._page(walk, lambda pages: pages.read_page(claims, walk, place, known, size))
+
+    async def count_rows(self, walk: Walk, seconds_max: float) -> int | None:
+        return await self._page(walk, lambda pages: pages.count_rows(walk, seconds_max))
+
+    async def _page(self, walk: Walk, work: Callable[[PageReader], T]) -> T:
+        """On the connection that has seen the walk before, if any has."""
+        worker = self._db.paging[hash(walk.buckets) % len(self._db.paging)]
+
+        def page(connection: sqlite3.Connection, sql: PlanSql) -> T:
+            kept = self._listings.get(worker)
+            if kept is None or not kept.fits(connection, sql):
+                kept = self._listings[worker] = Listings(connection, sql)
+            return work(PageReader(connection, sql, kept))
+
+        return await self._read_source(page, rows=True, worker=worker)
+
+    async def read_lap(
+        self,
+        claims: Claims,
+        feed: Sequence[Since],
+        upto: int | None,
+        place: str | None,
+        known: Sequence[Cursor],
+        size: PageSize,
+    ) -> LapPage:
+        return await self._read_source(
+            lambda connection, sql: LapReader(connection, sql).read_lap(claims, feed, upto, place, known, size)
+        )
+
+    async def read_delta(
+        self,
+        cursor: tuple[str, int],
+        wanted: Container[str],
+        connected: Mapping[str, int],
+        users: Sequence[Claims],
+        rows_max: int,
+    ) -> Delta:
+        return await self._read_source(
+            lambda connection, sql: DeltaReader(connection, sql).read(cursor, wanted, connected, users, rows_max)
+        )
 
     async def put_marker(self) -> int:
         marker = int(self._draw()[:15], 16)
@@ -246,23 +359,28 @@ class SqliteSource:
             with write_transaction(connection):
                 connection.execute("INSERT INTO syncline_marker VALUES(?1)", (marker,))
 
-        await self._run(self._writer, put)
+        await self._db.run(self._db.writer, put)
         return marker
 
     async def marker_passed(self, marker: int) -> bool:
         def look(connection: sqlite3.Connection) -> bool:
             return connection.execute("SELECT 1 FROM syncline_marker WHERE id = ?1", (marker,)).fetchone() is None
 
-        return await self._read(look)
+        return await self._db.read(look)
+
+    # ------------------------------------------------------------ retention
+    async def prune(self, term: str, before_us: int) -> bool:
+        return await self._db.run(self._db.writer, lambda connection: self._retention.step(connection, term, before_us))
 
     # ------------------------------------------------------------ uploads and devices
     async def write(self, work: Callable[[WriteTransaction], Awaitable[T]]) -> T:
-        sql = self._attached()
+        attached = self._attached()
 
         def transact(connection: sqlite3.Connection) -> T:
             begin_write(connection)
             try:
-                result = drive(work(SqliteWrite(connection, sql, self._clock)))
+                attached.standing.require_for_writing(connection)
+                result = drive(work(SqliteWrite(connection, attached.sql, self._clock)))
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -275,9 +393,10 @@ class SqliteSource:
                     "foreign_key", "A row that this one refers to does not exist, or others still refer to this one."
                 )
                 raise TransactionLostError(refusal) from error
+            self._db.require_same_file()  # else it was committed to a file that nobody will read again
             return result
 
-        return await self._run(self._writer, transact)
+        return await self._db.run(self._db.writer, transact)
 
     async def register(
         self, device: str | None, nonce: str | None, user: str, included: int, details: Mapping[str, str]
@@ -287,23 +406,23 @@ class SqliteSource:
                 device, nonce, user, included, details
             )
 
-        return await self._run(self._writer, run)
+        return await self._db.run(self._db.writer, run)
 
     async def find_device(self, device: str) -> DeviceRow | None:
         return await self._feed(lambda feed: feed.find_device(device))
 
     # ------------------------------------------------------------ the office's view
     async def devices(self) -> list[dict[str, Any]]:
-        return await self._read(_if_provisioned(registry.list_devices))
+        return await self._db.read(_if_provisioned(registry.list_devices))
 
     async def conflicts(self, wanted: RecordFilter) -> list[dict[str, Any]]:
-        return await self._read(_if_provisioned(lambda connection: registry.list_conflicts(connection, wanted)))
+        return await self._db.read(_if_provisioned(lambda connection: registry.list_conflicts(connection, wanted)))
 
     async def rejections(self, wanted: RecordFilter) -> list[dict[str, Any]]:
-        return await self._read(_if_provisioned(lambda connection: registry.list_rejections(connection, wanted)))
+        return await self._db.read(_if_provisioned(lambda connection: registry.list_rejections(connection, wanted)))
 
-    async def describe_scopes(self, plan: Plan) -> list[ScopeReport]:
-        return await self._read(lambda connection: [_describe(connection, plan, scope) for scope in plan.scopes])
+    async def describe_scopes(self, plan: Plan, claims: Claims | None = None) -> list[ScopeReport]:
+        return await self._db.read(lambda db: [describe_scope(db, plan, scope, claims) for scope in plan.scopes])
 
 
 def _if_provisioned(work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
@@ -313,48 +432,3 @@ def _if_provisioned(work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite
         return work(connection)
 
     return run
-
-
-def _source_error(error: sqlite3.OperationalError) -> SourceError:
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        return SourceBusyError(f"The source database is held by another program ({text}).", hint="It is tried again.")
-    if "disk is full" in text:
-        return SourceBusyError("The disk of the source database is full.", hint="Make room.", code="source_disk_full")
-    return SourceError(f"The source database refused a statement: {text}.")
-
-
-def _describe(connection: sqlite3.Connection, plan: Plan, name: str) -> ScopeReport:
-    """Rows per table, buckets and the largest one, counted on the source as it is."""
-    scope = plan.scopes[name]
-    connection.execute("DROP TABLE IF EXISTS temp.syncline_wanted")
-    keys = [f"k_{index}" for index in range(1, len(scope.key) + 1)]
-    connection.execute(f"CREATE TEMP TABLE syncline_wanted({', '.join(['scope', *keys, 'place'])})")
-    if scope.root:
-        columns = ", ".join('"' + column.replace('"', '""') + '"' for column in scope.key)
-        root = '"' + scope.root.replace('"', '""') + '"'
-        connection.execute(
-            f"INSERT INTO temp.syncline_wanted SELECT ?1, {columns}, row_number() OVER () FROM "
-            f"(SELECT DISTINCT {columns} FROM {root})",
-            (name,),
-        )
-    else:
-        connection.execute("INSERT INTO temp.syncline_wanted VALUES(?1, 1)", (name,))
-    tables: dict[str, int] = {}
-    per_bucket: dict[int, int] = {}
-    for table in scope.tables:
-        query = snapshot_sql(plan, plan.tables[table], frozenset({name}))
-        assert query
-        for place, rows in connection.execute(f"SELECT place, count(*) FROM ({query}) GROUP BY place"):
-            tables[table] = tables.get(table, 0) + rows
-            per_bucket[place] = per_bucket.get(place, 0) + rows
-        tables.setdefault(table, 0)
-    buckets = connection.execute("SELECT count(*) FROM temp.syncline_wanted").fetchone()[0]
-    largest = max(per_bucket, key=lambda place: per_bucket[place], default=None)
-    label, rows = None, 0
-    if largest is not None:
-        key = connection.execute(
-            f"SELECT {', '.join(keys) or 'NULL'} FROM temp.syncline_wanted WHERE place = ?1", (largest,)
-        ).fetchone()
-        label, rows = bucket_name(name, tuple(key) if keys else ()), per_bucket[largest]
-    return ScopeReport(name, tables, buckets, label, rows)

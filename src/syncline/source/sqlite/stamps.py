@@ -58,3 +58,20 @@ class RowStamps:
                 known = self.of(column)
                 if known is None or stamp > known:
                     self.columns[column] = stamp
+
+
+Changes = list[tuple[str, Stamp, list[str]]]
+"""A row's changes in order: operation, stamp, changed columns."""
+
+
+def fold_changes(stored: str | None, changes: Changes, *, exists: bool = True) -> str:
+    """Stored stamps with changes folded over them. "R" only says that the row may have been replaced; `exists`: whether
+    it is there now."""
+    stamps = RowStamps.parse(stored)
+    for op, stamp, columns in changes:
+        if op != "R":
+            stamps.fold(op, stamp, columns)
+    last_op, last_stamp, _ = changes[-1]
+    if not exists and last_op == "R":  # another row's INSERT OR REPLACE removed it
+        stamps.fold("D", last_stamp, ())
+    return stamps.text()

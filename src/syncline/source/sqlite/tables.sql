@@ -30,7 +30,12 @@ CREATE INDEX IF NOT EXISTS syncline_entry_newest ON syncline_entry(checkpoint);
 -- Which buckets held a touched row at a checkpoint: what the true state in an outcome frame rests on.
 CREATE TABLE IF NOT EXISTS syncline_truth(
   table_name TEXT, key TEXT, buckets TEXT, checkpoint INTEGER, PRIMARY KEY(table_name, key)) WITHOUT ROWID;
+-- The checkpoint from which on a table is sent whole to every device that stands below it.
+CREATE TABLE IF NOT EXISTS syncline_generation(table_name TEXT PRIMARY KEY, checkpoint INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS syncline_included(device TEXT PRIMARY KEY, number INTEGER, checkpoint INTEGER) WITHOUT ROWID;
+
+-- Written by retention: which checkpoint was the newest at which time, noted now and then. The horizon is in syncline_meta.
+CREATE TABLE IF NOT EXISTS syncline_moment(checkpoint INTEGER PRIMARY KEY, time_us INTEGER NOT NULL);
 
 -- Written by uploads and hello.
 CREATE TABLE IF NOT EXISTS syncline_device(
@@ -41,6 +46,8 @@ CREATE TABLE IF NOT EXISTS syncline_outcome(
   device TEXT, number INTEGER, id BLOB, kind TEXT, code TEXT, reason TEXT, table_name TEXT, op TEXT, key TEXT,
   conflicts TEXT, at_us INTEGER, PRIMARY KEY(device, number)) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS syncline_outcome_by_id ON syncline_outcome(id);
+CREATE INDEX IF NOT EXISTS syncline_outcome_refused_inserts ON syncline_outcome(device)
+  WHERE kind = 'rejected' AND op = 'I';
 CREATE TABLE IF NOT EXISTS syncline_conflict(
   id INTEGER PRIMARY KEY, device TEXT, number INTEGER, user TEXT, table_name TEXT, key TEXT, column_name TEXT,
   kind TEXT, rule TEXT, base TEXT, server TEXT, device_value TEXT, row_values TEXT, at_us INTEGER);

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
 
 from syncline.clock import Clock
 from syncline.log import logger
-from syncline.model.identifiers import quote, quote_list
 from syncline.model.merge import Stamp
 from syncline.model.scopes import bucket_name
 from syncline.source.port import Claims, DeviceRow, RowRead, SourceRefusedError, StoredOutcome, TransactionLostError
@@ -21,10 +22,12 @@ from syncline.source.sqlite.capture import Capture
 from syncline.source.sqlite.feed import FeedReader
 from syncline.source.sqlite.layout import PlanSql, TableSql
 from syncline.source.sqlite.stamps import RowStamps
+from syncline.source.sqlite.upload_sql import places
 from syncline.system.database import execute, fetch_all
 from syncline.values import Key, Value, encode_row, encode_value, key_text
 
 _log = logger("upload")
+IDS_PER_STATEMENT = 500
 
 
 class SqliteWrite:
@@ -36,6 +39,8 @@ class SqliteWrite:
         self._clock = clock
         self._reader = FeedReader(connection, sql)
         self._begun = clock.monotonic_seconds()
+        self._outcomes: list[tuple[Any, ...]] = []
+        self._refused_inserts: set[tuple[str, str]] | None = None
 
     def elapsed_seconds(self) -> float:
         return self._clock.monotonic_seconds() - self._begun
@@ -45,14 +50,17 @@ class SqliteWrite:
         return self._reader.find_device(device)
 
     async def known_ids(self, ids: Iterable[bytes]) -> dict[bytes, str]:
-        found = {}
-        for identity in ids:
-            row = self._db.execute("SELECT device FROM syncline_outcome WHERE id = ?1", (identity,)).fetchone()
-            if row:
-                found[identity] = row[0]
+        found: dict[bytes, str] = {}
+        for piece in batched(ids, IDS_PER_STATEMENT):
+            rows = self._db.execute(
+                f"SELECT id, device FROM syncline_outcome WHERE id IN ({places(len(piece))})", piece
+            ).fetchall()
+            found.update(rows)
         return found
 
     async def rejected_insert(self, device: str, table: str, key: Key, above: int) -> int | None:
+        if (table, key_text(key)) not in self._refusals_of(device):
+            return None
         row = self._db.execute(
             "SELECT number, kind FROM syncline_outcome WHERE device = ?1 AND number > ?2 AND op = 'I' "
             "AND table_name = ?3 "
@@ -61,7 +69,18 @@ class SqliteWrite:
         ).fetchone()
         return int(row[0]) if row and row[1] == "rejected" else None
 
+    def _refusals_of(self, device: str) -> set[tuple[str, str]]:
+        """Tables and keys of all refused inserts that are remembered: nearly always none."""
+        if self._refused_inserts is None:
+            rows = self._db.execute(
+                "SELECT table_name, key FROM syncline_outcome WHERE device = ?1 AND kind = 'rejected' AND op = 'I'",
+                (device,),
+            )
+            self._refused_inserts = set(rows.fetchall())
+        return self._refused_inserts
+
     async def id_of_number(self, device: str, number: int) -> bytes | None:
+        self._flush()
         row = self._db.execute(
             "SELECT id FROM syncline_outcome WHERE device = ?1 AND number = ?2", (device, number)
         ).fetchone()
@@ -84,13 +103,10 @@ class SqliteWrite:
     # ------------------------------------------------------------ rows
     async def read_row(self, table: str, key: Key) -> RowRead:
         entry = self._sql.tables[table]
-        columns = entry.synced.table.column_names
-        rows = fetch_all(
-            self._db, f"SELECT {quote_list(columns)} FROM {quote(table)} WHERE {_where(entry.synced.key)}", key
-        )
+        rows = fetch_all(self._db, entry.upload.row, key)
         stamps = self._stamps(entry, key)
-        values = dict(zip(columns, rows[0], strict=True)) if rows else None
-        known = {column: stamp for column in entry.synced.values if (stamp := stamps.of(column))}
+        values = dict(zip(entry.upload.columns, rows[0], strict=True)) if rows else None
+        known = {column: stamp for column in entry.upload.values if (stamp := stamps.of(column))}
         buckets = await self.buckets_of(table, key) if rows else frozenset[str]()
         return RowRead(values, known, stamps.born, stamps.died, buckets)
 
@@ -102,11 +118,7 @@ class SqliteWrite:
             (entry.synced.name, key_text(key)),
         ).fetchone()
         stamps = RowStamps.parse(row[0] if row else None)
-        matches = " AND ".join(f"{name} = ?{index}" for index, name in enumerate(capture.key_columns, 1))
-        waiting = ", ".join(["op", "stamp", "writer", *capture.mask_columns])
-        for op, stamp, writer, *masks in fetch_all(
-            self._db, f"SELECT {waiting} FROM {capture.changelog} WHERE {matches} ORDER BY id", key
-        ):
+        for op, stamp, writer, *masks in fetch_all(self._db, entry.upload.waiting, key):
             if op != "R":
                 changed = capture.changed_columns(tuple(mask or 0 for mask in masks)) if op in ("U", "T") else []
                 stamps.fold(op, Stamp(stamp or 0, writer or 0), changed)
@@ -116,17 +128,14 @@ class SqliteWrite:
         """False if the database took the statement and changed nothing (a trigger's RAISE(IGNORE))."""
         self._db.execute("UPDATE syncline_context SET stamp = ?1, writer = ?2", (stamp.time_us, stamp.writer))
         entry = self._sql.tables[table]
-        columns = list(values)
         if operation == "I":
-            names = [*entry.synced.key, *columns]
-            sql = f"INSERT INTO {quote(table)}({quote_list(names)}) VALUES({_places(len(names))})"
+            sql = entry.upload.insert(tuple(values))
             parameters: tuple[Value, ...] = (*key, *values.values())
         elif operation == "U":
-            sets = ", ".join(f"{quote(column)} = ?{index}" for index, column in enumerate(columns, 1))
-            sql = f"UPDATE {quote(table)} SET {sets} WHERE {_where(entry.synced.key, len(columns))}"
+            sql = entry.upload.update(tuple(values))
             parameters = (*values.values(), *key)
         else:
-            sql, parameters = f"DELETE FROM {quote(table)} WHERE {_where(entry.synced.key)}", key
+            sql, parameters = entry.upload.delete, key
         try:
             return execute(self._db, sql, parameters).rowcount != 0
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
@@ -149,7 +158,6 @@ class SqliteWrite:
         capture: Capture = self._sql.tables[table].capture
         if len(key) != len(capture.key):
             return
-        names = [*capture.key_columns, *capture.mask_columns, "op", "stamp", "writer"]
         values = [
             *key,
             *capture.mask_of(set(columns)),
@@ -157,10 +165,14 @@ class SqliteWrite:
             stamp.time_us if stamp else 0,
             stamp.writer if stamp else 0,
         ]
-        execute(self._db, f"INSERT INTO {capture.changelog}({', '.join(names)}) VALUES({_places(len(names))})", values)
+        execute(self._db, self._sql.tables[table].upload.touch, values)
+
+    async def defer_constraints(self) -> None:
+        self._db.execute("PRAGMA defer_foreign_keys = ON")
 
     # ------------------------------------------------------------ savepoints
     async def savepoint(self) -> None:
+        self._flush()  # else a rollback to it could take outcomes of earlier groups along
         self._db.execute("SAVEPOINT syncline_group")
 
     async def release(self) -> None:
@@ -184,20 +196,15 @@ class SqliteWrite:
             }
             for conflict in outcome.conflicts
         ]
-        self._db.execute(
-            "INSERT INTO syncline_outcome VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        conflicts = json.dumps(told, ensure_ascii=False) if told else None
+        self._outcomes.append(
             (
-                *(
-                    device.device,
-                    outcome.number,
-                    outcome.id,
-                    outcome.kind,
-                    outcome.code or None,
-                    outcome.reason or None,
-                ),
-                *(outcome.table, outcome.operation, key, json.dumps(told, ensure_ascii=False) if told else None, now),
-            ),
+                *(device.device, outcome.number, outcome.id, outcome.kind, outcome.code or None),
+                *(outcome.reason or None, outcome.table, outcome.operation, key, conflicts, now),
+            )
         )
+        if outcome.kind == "rejected" and outcome.operation == "I":
+            self._refusals_of(device.device).add((outcome.table, key))
         for conflict in outcome.conflicts:
             self._db.execute(
                 "INSERT INTO syncline_conflict(device, number, user, table_name, key, column_name, kind, rule, base, "
@@ -218,7 +225,14 @@ class SqliteWrite:
                 ),
             )
 
+    def _flush(self) -> None:
+        """Outcomes are written together: the effects they belong to are committed with them in any case."""
+        if self._outcomes:
+            self._db.executemany(f"INSERT INTO syncline_outcome VALUES({places(11)})", self._outcomes)
+            self._outcomes.clear()
+
     async def finish_device(self, device: DeviceRow, last: int, last_stamp_us: int, floor: int) -> None:
+        self._flush()
         self._db.execute(
             "UPDATE syncline_device SET last = ?2, last_stamp = ?3, floor = max(floor, ?4), seen_us = ?5 "
             "WHERE device = ?1",
@@ -255,12 +269,10 @@ def hidden_names(entry: TableSql) -> Callable[[str], bool]:
     return lambda text: any(name in text.lower() for name in hidden)
 
 
-def _where(columns: Iterable[str], offset: int = 0) -> str:
-    return " AND ".join(f"{quote(column)} = ?{index}" for index, column in enumerate(columns, offset + 1))
-
-
-def _places(count: int) -> str:
-    return ", ".join(f"?{index}" for index in range(1, count + 1))
+def batched(ids: Iterable[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
+    remaining = iter(ids)
+    while piece := tuple(islice(remaining, size)):
+        yield piece
 
 
 def _object(values: Mapping[str, Value] | None) -> str | None:

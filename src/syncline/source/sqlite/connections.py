@@ -1,0 +1,135 @@
+"""The connections of a SQLite source, each on a thread of its own, and what happens when the file is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from syncline.errors import SourceBusyError, SourceError
+from syncline.source.sqlite.threads import InlineWorker, ThreadWorker, Worker
+from syncline.source.sqlite.writing import BUSY_SECONDS
+from syncline.system.database import Prepare, open_database
+
+T = TypeVar("T")
+READERS = 4
+PAGERS = 2
+"""Connections for the pages of large downloads, so that no small read stands behind one."""
+
+
+class Connections:
+    """`writer`, `sequencing`, `reading` and `paging` are the workers. `replaced` is called, between two pieces of work,
+    when the path names another file than before."""
+
+    def __init__(self, path: Path, prepare: Prepare | None, *, inline: bool, replaced: Callable[[], None]) -> None:
+        if not path.is_file():
+            raise SourceError(f'There is no database file "{path}".', hint="Check [source] url.", code="source_missing")
+        self._path = path
+        self._prepare = prepare
+        self._replaced = replaced
+        make: Callable[[str], Worker] = (lambda name: InlineWorker()) if inline else ThreadWorker
+        self.writer, self.sequencing = make("writer"), make("sequencer")
+        self.reading = [make(f"reader-{number}") for number in range(1 if inline else READERS)]
+        self.paging = [make(f"pager-{number}") for number in range(1 if inline else PAGERS)]
+        self._all = (self.writer, self.sequencing, *self.reading, *self.paging)
+        self._open: dict[Worker, sqlite3.Connection] = {}
+        self._identity: tuple[int, int] | None = None
+        self._reopening = asyncio.Lock()
+
+    async def run(self, worker: Worker, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The work on the worker's connection; SourceError and its kin for what is wrong with the database."""
+        await self._reopen_if_replaced()
+
+        def call() -> T:
+            try:
+                return work(self._connection(worker))
+            except sqlite3.OperationalError as error:
+                raise source_error(error) from error
+
+        return await worker.run(call)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """On the reader with the least to do."""
+        return await self.run(min(self.reading, key=lambda worker: worker.waiting), work)
+
+    def _connection(self, worker: Worker) -> sqlite3.Connection:
+        if worker not in self._open:
+            self.require_same_file()
+            try:
+                connection = open_database(self._path, busy_seconds=BUSY_SECONDS, prepare=self._prepare)
+                in_memory = worker not in self.paging  # lists of keys may be as long as a table
+                connection.execute(f"PRAGMA temp_store = {'MEMORY' if in_memory else 'FILE'}")
+                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            except sqlite3.DatabaseError as error:
+                raise SourceError(
+                    f'"{self._path}" cannot be opened as a SQLite database: {error}.', code="source_unreadable"
+                ) from error
+            if worker is self.writer:
+                connection.execute("PRAGMA foreign_keys = ON")
+            self._open[worker] = connection
+        return self._open[worker]
+
+    # ------------------------------------------------------------ another file under the same path
+    def require_same_file(self) -> None:
+        """SourceBusyError where the path names another file than the connections have open."""
+        found = _identity_of(self._path)
+        if self._identity not in (None, found):
+            raise SourceBusyError("The source's file was replaced.", hint="It is tried again.", code="source_replaced")
+        self._identity = found
+
+    async def _reopen_if_replaced(self) -> None:
+        """All connections are closed before one is opened anew: a WAL belongs to the file that is gone."""
+        if self._identity in (None, _identity_of(self._path)):
+            return
+        async with self._reopening:
+            if self._identity == _identity_of(self._path):
+                return
+            for worker in self._all:
+                if worker in self._open:
+                    await worker.run(partial(_abandon, self._open.pop(worker)))
+            self._identity = None
+            self._replaced()
+
+    # ------------------------------------------------------------ the end
+    async def close_readers(self) -> None:
+        """All but the writer's; they are opened again when they are needed."""
+        for worker in self._all:
+            if worker is not self.writer and worker in self._open:
+                await worker.run(self._open.pop(worker).close)
+
+    async def close(self) -> None:
+        for worker in self._all:
+            if worker in self._open:
+                await worker.run(self._open[worker].close)
+            worker.close()
+
+
+def _abandon(connection: sqlite3.Connection) -> None:
+    """Close a connection to a file that has another one in its place by now, and leave that one's log alone if this
+    Python can say so: SQLite names a log by its path."""
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+    connection.close()
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """By which a file is known whatever its path says; None while there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def source_error(error: sqlite3.OperationalError) -> SourceError:
+    """What it means for whoever waits: only what may pass by itself is a SourceBusyError."""
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return SourceBusyError(f"The source database is held by another program ({text}).", hint="It is tried again.")
+    if "disk is full" in text:
+        return SourceBusyError("The disk of the source database is full.", hint="Make room.", code="source_disk_full")
+    return SourceError(f"The source database refused a statement: {text}.")

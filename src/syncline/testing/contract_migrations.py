@@ -1,0 +1,435 @@
+"""The company changes its schema beside a running sequencer: what any source must do, as tests.
+
+    class TestMySourceMigrates(MigrationContract):
+        @pytest.fixture
+        def lab(self, tmp_path): ...  # yields a SourceLab
+
+Statements that a kind of database does not have are left out by its `migrations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pytest
+
+from syncline.errors import ProtocolError, SchemaChangedError, SourceBusyError, SynclineError
+from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
+from syncline.server.service import Service
+from syncline.source.port import Checkpoint
+from syncline.testing.bench import Phone
+from syncline.testing.contract_lab import Company, SourceLab
+from syncline.testing.plans import plan_for
+
+T = TypeVar("T")
+
+TABLES = (
+    "CREATE TABLE patients(id VARCHAR(20) PRIMARY KEY, name VARCHAR(80), ssn VARCHAR(20))",
+    "CREATE TABLE visits(id VARCHAR(20) PRIMARY KEY, patient_id VARCHAR(20) REFERENCES patients(id), "
+    "status VARCHAR(20), summary VARCHAR(80))",
+    "CREATE TABLE notes(id VARCHAR(20) PRIMARY KEY, visit_id VARCHAR(20) REFERENCES visits(id), body VARCHAR(80))",
+    "CREATE TABLE medications(id VARCHAR(20) PRIMARY KEY, name VARCHAR(80))",
+    "CREATE TABLE assignments(caregiver VARCHAR(20), patient_id VARCHAR(20), remark VARCHAR(20))",
+    "CREATE INDEX by_patient ON visits(patient_id)",
+    "CREATE INDEX by_visit ON notes(visit_id)",
+    "INSERT INTO patients VALUES('ada', 'Ada', '1'), ('bo', 'Bo', '2'), ('cy', 'Cy', '3')",
+    "INSERT INTO visits VALUES('v-ada', 'ada', 'planned', 'a'), ('v-bo', 'bo', 'planned', 'b'), "
+    "('v-cy', 'cy', 'planned', 'c')",
+    "INSERT INTO notes VALUES('n-ada', 'v-ada', 'sleeps well'), ('n-cy', 'v-cy', 'canary-of-cy')",
+    "INSERT INTO medications VALUES('m1', 'Aspirin')",
+    "INSERT INTO assignments VALUES('ann', 'ada', ''), ('ann', 'bo', ''), ('ben', 'cy', '')",
+)
+ASSIGNED = "SELECT patient_id FROM assignments WHERE caregiver = 'ann'"
+ANNS = {
+    "patients": f"id IN ({ASSIGNED})",
+    "visits": f"patient_id IN ({ASSIGNED})",
+    "notes": f"visit_id IN (SELECT id FROM visits WHERE patient_id IN ({ASSIGNED}))",
+    "medications": "1 = 1",
+}
+CASELOAD = ScopeConfig(
+    "caseload",
+    {
+        "visits": TableConfig((LinkConfig(parent="patients"),), where="status <> 'hidden'"),
+        "notes": TableConfig((LinkConfig(parent="visits"),)),
+    },
+    root="patients",
+    grant="SELECT patient_id FROM assignments WHERE caregiver = :sub",
+)
+CONFIG = PlanConfig(
+    (CASELOAD, ScopeConfig("formulary", {"medications": TableConfig()}, read_only=True)), hide={"patients": ("ssn",)}
+)
+
+
+class MigratingCompany(Company):
+    """One whose sequencer makes its plan anew when the schema has changed, as the service's loop does."""
+
+    def __init__(self, lab: SourceLab, config: PlanConfig = CONFIG) -> None:
+        super().__init__(lab, TABLES, config)
+        self.config = config
+        self.service = Service(
+            self.source, self.plan, self.clock, wait_for_marker=self._pass_marker, load_plan=self._load_plan
+        )
+        self.frames: list[dict[str, Any]] = []
+        self._term = "term-1"
+
+    async def _load_plan(self) -> Any:
+        self.plan = await plan_for(self.source, self.config)
+        return self.plan
+
+    def checkpoint(self) -> Checkpoint | None:
+        """One more attempt where the schema has changed."""
+        try:
+            return self.take_checkpoint()
+        except SchemaChangedError:
+            self.wait(self.service.replan())
+            return self.take_checkpoint()
+
+    def take_checkpoint(self) -> Checkpoint | None:
+        return self.wait(self.source.take_checkpoint(self._term))
+
+    def agrees(self, phone: Phone, wanted: Mapping[str, str] | None = None, **more: str) -> None:
+        """Once the sequencer has noticed what the company did; until then a phone is asked to come again."""
+        self.checkpoint()
+        super().agrees(phone, wanted, **more)
+
+    def waits(self) -> None:
+        """The schema fits nothing: no checkpoint is taken, and the plan cannot be made anew."""
+        with pytest.raises(SynclineError):
+            self.checkpoint()
+
+    def restart(self) -> None:
+        """The server ends, and another process serves the same configuration."""
+        self.wait(self.source.end_term(self._term))
+        self.wait(self.source.close())
+        self.source = self.lab.open()
+        self.wait(self._load_plan())
+        self.service = Service(
+            self.source, self.plan, self.clock, wait_for_marker=self._pass_marker, load_plan=self._load_plan
+        )
+        try:
+            self.wait(self.source.attach(self.plan))
+        except SchemaChangedError:
+            self.wait(self.service.replan())
+        self._term = f"{self._term}+"
+        assert self.wait(self.source.begin_term(self._term))
+        for phone in self._phones:
+            phone.office = self
+
+    async def _pass_marker(self) -> None:
+        await self.source.put_marker()
+        await self.source.take_checkpoint(self._term)
+
+    def phone(self, user: str) -> Phone:
+        """All frames that it gets are kept in `frames`."""
+        phone = super().phone(user)
+        receive = phone.file.receive
+
+        def listen(frame: dict[str, Any]) -> Any:
+            self.frames.append(frame)
+            return receive(frame)
+
+        phone.file.receive = listen  # type: ignore[method-assign]
+        return phone
+
+    def said(self, kind: str) -> list[dict[str, Any]]:
+        return [frame for frame in self.frames if frame["t"] == kind]
+
+    def nothing_was_taken_away(self) -> None:
+        """No frame removed a row, dropped a bucket, or began anew; only `replaced` tables came whole."""
+        assert [*self.said("remove"), *self.said("drop_bucket")] == []
+        assert not any(frame["reset"] for frame in self.said("begin"))
+
+    def replaced(self) -> set[str]:
+        return {frame["table"] for frame in self.said("replace")}
+
+
+REBUILD = (
+    "CREATE TABLE new_visits(id VARCHAR(20) PRIMARY KEY, status VARCHAR(20), summary VARCHAR(80), "
+    "patient_id VARCHAR(20) REFERENCES patients(id), minutes INTEGER)",
+    "INSERT INTO new_visits SELECT id, status, upper(summary), patient_id, 30 FROM visits",
+    "DROP TABLE visits",
+    "ALTER TABLE new_visits RENAME TO visits",
+)
+
+
+class MigrationContract:
+    """The suite. A source whose triggers stay with a rebuilt table passes it, too."""
+
+    @pytest.fixture
+    def lab(self) -> SourceLab:
+        raise NotImplementedError("give the fixture `lab`")
+
+    @pytest.fixture
+    def company(self, lab: SourceLab) -> Iterator[MigratingCompany]:
+        company = MigratingCompany(lab)
+        yield company
+        company.close()
+
+    # ------------------------------------------------------------ one statement
+    @pytest.mark.parametrize(
+        ("statements", "anew"),
+        [
+            (["ALTER TABLE visits ADD COLUMN minutes INTEGER DEFAULT 7"], {"visits", "notes"}),
+            (["ALTER TABLE visits RENAME COLUMN summary TO report"], {"visits", "notes"}),
+            (["ALTER TABLE medications ADD COLUMN dose VARCHAR(20) DEFAULT '1 mg'"], {"medications"}),
+            (["ALTER TABLE assignments DROP COLUMN remark"], set()),
+            (["ALTER TABLE visits RENAME TO calls", "ALTER TABLE calls RENAME TO visits"], set()),
+            (["CREATE INDEX by_status ON visits(status)"], set()),
+            (["CREATE TABLE payroll(id INTEGER PRIMARY KEY)"], set()),
+            (["DROP TRIGGER syncline_update_medications"], {"medications"}),
+        ],
+        ids=[
+            "add",
+            "rename",
+            "add read-only",
+            "drop where capture names no column",
+            "there and back",
+            "index",
+            "unrelated",
+            "our trigger",
+        ],
+    )
+    def test_a_nurse_keeps_her_rows_and_gets_no_more_than_what_changed(
+        self, company: MigratingCompany, statements: Sequence[str], anew: set[str]
+    ) -> None:
+        """P1, P20: nothing waits in a changelog, and it is noticed all the same."""
+        ann = company.phone("ann")
+        ann.execute("UPDATE visits SET status = 'done' WHERE id = 'v-bo'")
+        company.execute(*statements)
+        company.agrees(ann, ANNS)
+        assert company.lab.execute("SELECT status FROM visits WHERE id = 'v-bo'") == [("done",)]
+        assert company.replaced() == anew
+        company.nothing_was_taken_away()
+
+    def test_columns_that_change_places_are_not_taken_for_each_other(self, company: MigratingCompany) -> None:
+        """P16: a phone that has not said hello since refuses rows of another layout, though they are as wide."""
+        ann = company.phone("ann")
+        company.execute(
+            "CREATE TABLE new_visits(id VARCHAR(20) PRIMARY KEY, patient_id VARCHAR(20) REFERENCES patients(id), "
+            "summary VARCHAR(80), status VARCHAR(20))",
+            "INSERT INTO new_visits SELECT id, patient_id, summary, status FROM visits",
+            "DROP TABLE visits",
+            "ALTER TABLE new_visits RENAME TO visits",
+        )
+        company.checkpoint()
+        with pytest.raises(ProtocolError, match="layout"):
+            ann.download()
+        assert ann.execute("SELECT DISTINCT status FROM visits") == [("planned",)]
+        company.agrees(ann, ANNS)
+        company.nothing_was_taken_away()
+
+    def test_what_is_written_after_a_new_column_came_is_captured(self, company: MigratingCompany) -> None:
+        """P1."""
+        ann = company.phone("ann")
+        company.execute("ALTER TABLE visits ADD COLUMN minutes INTEGER", "UPDATE visits SET minutes = 5")
+        company.checkpoint()
+        company.execute("UPDATE visits SET minutes = 6 WHERE id = 'v-ada'")
+        company.agrees(ann, ANNS)
+        ann.execute("UPDATE visits SET minutes = 9 WHERE id = 'v-bo'")
+        company.agrees(ann, ANNS)
+        assert company.lab.execute("SELECT minutes FROM visits ORDER BY id") == [(6,), (9,), (5,)]
+        company.nothing_was_taken_away()
+
+    # ------------------------------------------------------------ rebuilds
+    def test_a_rebuilt_table_comes_whole_and_no_row_vanishes_on_the_way(self, company: MigratingCompany) -> None:
+        """P1, P20: at every moment of a migration that is not one transaction."""
+        ann = company.phone("ann")
+        ann.execute("UPDATE visits SET status = 'done' WHERE id = 'v-ada'")
+        for statement in REBUILD:
+            company.execute(statement)
+            if "DROP" in statement:
+                company.waits()
+            else:
+                company.checkpoint()
+            assert ann.execute("SELECT count(*) FROM visits") == [(2,)]
+        company.agrees(ann, ANNS)
+        assert ann.execute("SELECT id, summary, minutes FROM visits ORDER BY id") == [
+            ("v-ada", "A", 30),
+            ("v-bo", "B", 30),
+        ]
+        assert company.lab.execute("SELECT status FROM visits WHERE id = 'v-ada'") == [("done",)]
+        assert company.replaced() == {"visits", "notes"}
+        company.nothing_was_taken_away()
+
+    def test_changes_that_waited_when_the_table_was_rebuilt_keep_their_stamps(self, company: MigratingCompany) -> None:
+        """P12: the office wrote first, the nurse later; and the other way round."""
+        ann = company.phone("ann")
+        company.execute("UPDATE visits SET status = 'missed' WHERE id = 'v-ada'")
+        ann.execute("UPDATE visits SET status = 'done'")
+        company.execute("UPDATE visits SET status = 'missed' WHERE id = 'v-bo'", *REBUILD)
+        company.agrees(ann, ANNS)
+        assert company.lab.execute("SELECT status FROM visits WHERE patient_id <> 'cy' ORDER BY id") == [
+            ("done",),
+            ("missed",),
+        ]
+
+    def test_rows_that_the_rebuild_left_out_leave_the_devices(self, company: MigratingCompany) -> None:
+        """P1: `replace` is everything."""
+        ann = company.phone("ann")
+        company.execute(
+            REBUILD[0],
+            "INSERT INTO new_visits SELECT id, status, summary, patient_id, 1 FROM visits WHERE id <> 'v-bo'",
+            *REBUILD[2:],
+        )
+        company.agrees(ann, ANNS)
+        assert ann.execute("SELECT id FROM visits") == [("v-ada",)]
+
+    def test_nothing_is_read_or_written_between_drop_and_rename(self, company: MigratingCompany) -> None:
+        """P8, P20: a device is asked to come back, and keeps what it has."""
+        ann, ben = company.phone("ann"), Phone(company, "ben-1", "ben", {"sub": "ben"}, 0)
+        ann.execute("UPDATE visits SET status = 'done' WHERE id = 'v-ada'")
+        ben.hello()
+        company.execute(*REBUILD[:3])
+        with pytest.raises(SourceBusyError):
+            ann.upload()
+        with pytest.raises(SourceBusyError):
+            ben.download()
+        assert ann.execute("SELECT status FROM visits WHERE id = 'v-ada'") == [("done",)]
+        company.execute(REBUILD[3])
+        company.agrees(ann, ANNS)
+        assert company.lab.execute("SELECT status FROM visits WHERE id = 'v-ada'") == [("done",)]
+        ben.file.close()
+
+    def test_a_rebuilt_table_that_only_grants_read_revokes_nothing(self, company: MigratingCompany) -> None:
+        """P8, P9: while it is empty nobody is asked; what it says then counts, in both directions."""
+        ann = company.phone("ann")
+        company.execute(
+            "ALTER TABLE assignments RENAME TO old_assignments",
+            "CREATE TABLE assignments(caregiver VARCHAR(20), patient_id VARCHAR(20), since INTEGER)",
+        )
+        with pytest.raises(SourceBusyError):
+            ann.download()
+        company.execute(
+            "INSERT INTO assignments SELECT caregiver, patient_id, 1 FROM old_assignments",
+            "DROP TABLE old_assignments",
+        )
+        company.agrees(ann, ANNS)
+        company.nothing_was_taken_away()
+        assert company.replaced() == set()
+        company.execute("DELETE FROM assignments WHERE patient_id = 'bo'")
+        company.agrees(ann, ANNS)
+        assert ann.execute("SELECT id FROM patients") == [("ada",)]
+
+    def test_a_device_that_was_away_during_the_migration_gets_it_later(self, company: MigratingCompany) -> None:
+        """P1, P4."""
+        ann = company.phone("ann")
+        ann.execute("INSERT INTO notes VALUES('n-new', 'v-bo', 'written in a tunnel')")
+        company.execute(*REBUILD)
+        company.checkpoint()
+        company.execute("DELETE FROM notes WHERE id = 'n-ada'", "UPDATE visits SET minutes = 1")
+        company.checkpoint()
+        company.agrees(ann, ANNS)
+        assert company.lab.execute("SELECT body FROM notes WHERE id = 'n-new'") == [("written in a tunnel",)]
+
+    # ------------------------------------------------------------ what no longer fits
+    def test_a_column_of_the_configuration_that_is_gone_holds_everything_until_it_is_back(
+        self, company: MigratingCompany
+    ) -> None:
+        """P3, P20: what is written meanwhile is not missed."""
+        ann = company.phone("ann")
+        company.execute("ALTER TABLE visits RENAME COLUMN status TO state")
+        company.execute("UPDATE medications SET name = 'Ibuprofen'")
+        company.waits()
+        company.waits()
+        assert ann.execute("SELECT count(*) FROM visits") == [(2,)]
+        company.execute("ALTER TABLE visits RENAME COLUMN state TO status")
+        company.agrees(ann, ANNS)
+        company.nothing_was_taken_away()
+
+    # ------------------------------------------------------------ while nobody serves
+    @pytest.mark.parametrize("statements", [REBUILD, ["ALTER TABLE visits ADD COLUMN minutes INTEGER DEFAULT 3"]])
+    def test_a_migration_while_no_server_runs(self, company: MigratingCompany, statements: Sequence[str]) -> None:
+        """P1, P15: noticed when it starts; cursors stay, and only what changed comes anew."""
+        ann = company.phone("ann")
+        company.wait(company.source.end_term("term-1"))
+        company.execute(*statements, "UPDATE visits SET summary = 'unseen'", "DELETE FROM visits WHERE id = 'v-bo'")
+        company.restart()
+        company.agrees(ann, ANNS)
+        assert company.replaced() == {"visits", "notes"}
+        assert not any(frame["reset"] for frame in company.said("begin"))
+
+    def test_a_new_configuration_brings_just_the_tables_that_it_changes(
+        self, company: MigratingCompany, more: Mapping[str, str] | None = None
+    ) -> None:
+        """P8, P20: a filter takes rows away although nobody wrote them; terms and cursors stay."""
+        ann = company.phone("ann")
+        narrower = ScopeConfig(
+            "caseload",
+            {**CASELOAD.tables, "notes": TableConfig((LinkConfig(parent="visits"),), where="body <> 'sleeps well'")},
+            root="patients",
+            grant=CASELOAD.grant,
+        )
+        company.config = PlanConfig((narrower, *CONFIG.scopes[1:]), hide=CONFIG.hide)
+        company.wait(company.source.provision(company.wait(plan_for(company.source, company.config))))
+        company.restart()
+        company.agrees(ann, {**ANNS, "notes": "1 = 0"})
+        assert company.replaced() == {"notes"}
+        company.nothing_was_taken_away()
+
+    def test_a_table_that_syncs_no_more_and_then_again(self, company: MigratingCompany) -> None:
+        """P1: what happened between is not missed."""
+        ann = company.phone("ann")
+        without = ScopeConfig("caseload", {"visits": CASELOAD.tables["visits"]}, root="patients", grant=CASELOAD.grant)
+        for scope in (without, CASELOAD):
+            company.config = PlanConfig((scope, *CONFIG.scopes[1:]), hide=CONFIG.hide)
+            company.wait(company.source.provision(company.wait(plan_for(company.source, company.config))))
+            company.restart()
+            company.execute("UPDATE notes SET body = 'unseen' WHERE id = 'n-ada'")
+            ann.sync()
+        company.agrees(ann, ANNS)
+        assert not any(frame["reset"] for frame in company.said("begin"))
+
+    # ------------------------------------------------------------ with capture taken off
+    def test_a_migration_around_which_capture_was_taken_off(self, company: MigratingCompany, lab: SourceLab) -> None:
+        """P1, P20: a column that capture names is dropped; the server waits, and tables that were not touched stay."""
+        ann = company.phone("ann")
+        ann.execute("UPDATE visits SET status = 'done' WHERE id = 'v-bo'")
+        migrating = lab.open()
+        assert company.wait(migrating.suspend()) >= {"visits", "notes", "patients", "assignments"}
+        company.execute("ALTER TABLE visits DROP COLUMN summary")
+        company.waits()
+        with pytest.raises(SourceBusyError):
+            ann.download()
+        report = company.wait(migrating.provision(company.wait(plan_for(migrating, CONFIG))))
+        assert set(report.anew) == {"visits", "notes"}
+        company.wait(migrating.close())
+        company.agrees(ann, ANNS)
+        assert company.replaced() == {"visits", "notes"}
+        company.nothing_was_taken_away()
+
+    def test_what_others_write_while_capture_is_off_is_not_missed(
+        self, company: MigratingCompany, lab: SourceLab
+    ) -> None:
+        """P1: an alarm stands in the place of capture."""
+        ann = company.phone("ann")
+        migrating = lab.open()
+        company.wait(migrating.suspend())
+        company.execute("UPDATE medications SET name = 'Ibuprofen'", "DELETE FROM notes WHERE id = 'n-ada'")
+        report = company.wait(migrating.provision(company.wait(plan_for(migrating, CONFIG))))
+        assert set(report.anew) == {"medications", "notes"}
+        company.wait(migrating.close())
+        company.agrees(ann, ANNS)
+
+    def test_a_migration_that_dies_is_cleared_up(self, company: MigratingCompany, lab: SourceLab) -> None:
+        """P2: its process holds a lock; when that is free the server puts capture back."""
+        ann = company.phone("ann")
+        migrating = lab.open()
+        company.wait(migrating.suspend())
+        company.execute("UPDATE visits SET summary = 'unseen'")
+        company.waits()
+        company.wait(migrating.close())
+        company.agrees(ann, ANNS)
+        assert company.wait(company.source.diagnose(company.plan)) == []
+
+    def test_the_scripts_for_other_tools(self, company: MigratingCompany) -> None:
+        """P20: before and after, run by somebody who knows nothing of Syncline."""
+        ann = company.phone("ann")
+        company.execute(*company.wait(company.source.suspend_script()))
+        company.execute("ALTER TABLE visits DROP COLUMN summary")
+        company.waits()
+        assert [each.code for each in company.wait(company.source.diagnose(company.plan))] == ["migration_running"]
+        company.execute(*company.wait(company.source.resume_script()))
+        company.agrees(ann, ANNS)
+        assert company.replaced() == {"visits", "notes"}
+        company.nothing_was_taken_away()

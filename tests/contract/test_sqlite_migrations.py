@@ -1,0 +1,38 @@
+"""The company migrates its SQLite file while Syncline stands beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.contract.test_sqlite_source import SqliteLab
+
+from syncline.testing.contract_migrations import ANNS, MigratingCompany, MigrationContract
+
+
+class TestSqliteMigrates(MigrationContract):
+    @pytest.fixture
+    def lab(self, tmp_path: Path) -> Iterator[SqliteLab]:  # type: ignore[override]
+        lab = SqliteLab(tmp_path)
+        yield lab
+        lab.close()
+
+    def test_a_column_dropped_where_sqlite_does_not_look_at_triggers(self, company: MigratingCompany) -> None:
+        """P15, P20: writes to the table fail until the server, which is at it at once, has put capture back."""
+        ann = company.phone("ann")
+        company.execute("PRAGMA legacy_alter_table = ON", "ALTER TABLE visits DROP COLUMN summary")
+        with pytest.raises(sqlite3.OperationalError, match="no such column"):
+            company.execute("UPDATE visits SET status = 'missed'")
+        company.checkpoint()
+        company.execute("SELECT 1 FROM visits")  # else SQLite's own idea of the schema is the old one
+        company.execute("UPDATE visits SET status = 'missed' WHERE id = 'v-bo'")
+        company.agrees(ann, ANNS)
+        company.nothing_was_taken_away()
+
+    def test_sqlite_refuses_to_drop_a_column_that_capture_names(self, company: MigratingCompany) -> None:
+        """P15: the company's statement fails, says why, and has changed nothing."""
+        with pytest.raises(sqlite3.OperationalError, match="error in trigger syncline_"):
+            company.execute("ALTER TABLE visits DROP COLUMN summary")
+        assert company.take_checkpoint() is None

@@ -1,0 +1,135 @@
+"""A nurse's device whose downloads come in pages, on a line that breaks: P1, P6, P8, P10.
+
+Pages hold a few rows here. After everything the device holds what she is granted, and her own work.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncline.protocol import frames
+from syncline.server.downloads import BucketsNeededError
+from syncline.testing.bench import Office, Phone
+from syncline.testing.contract_downloads import CONFIG, TABLES, TINY, TRUTH
+
+PATIENTS = ("p1", "p2", "p3", "p4")
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    office = Office(tmp_path, ";".join(TABLES), CONFIG)
+    office.service.downloads.paging = TINY
+    yield office
+    office.close()
+
+
+def download(phone: Phone, frames_max: int | None = None) -> str:
+    """One answer, of which `frames_max` frames arrive; the kind of the last one."""
+
+    async def collect(named: bool) -> list[bytes]:
+        request = phone.file.download_request(with_buckets=named)
+        return [frame async for frame in await phone.office.service.download(phone.identity, request)]
+
+    try:
+        answer = phone.office.wait(collect(False))
+    except BucketsNeededError:
+        answer = phone.office.wait(collect(True))
+    kind = ""
+    for frame in answer[:frames_max]:
+        loaded = frames.load(frame)
+        kind = loaded["t"]
+        phone.file.receive(loaded)
+        if kind == "commit" and loaded["more"]:
+            kind = "more"
+    if kind not in ("commit", "more", "pause", "heartbeat"):
+        phone.file.abandon()
+    return kind
+
+
+def catch_up(phone: Phone) -> None:
+    for _ in range(300):
+        if download(phone) in ("commit", "heartbeat"):
+            return
+    raise AssertionError("the download does not come to an end")
+
+
+def agrees(office: Office, phone: Phone) -> None:
+    mine = f"SELECT patient_id FROM assignments WHERE nurse = '{phone.identity.user}'"
+    for table, query in TRUTH.items():
+        assert sorted(phone.execute(f"SELECT * FROM {table}")) == sorted(office.execute(query.format(mine=mine))), table
+
+
+def test_a_first_sync_in_pages(office: Office) -> None:
+    ann = office.phone("ann")
+    ann.hello()
+    assert download(ann) == "pause"
+    assert ann.execute("SELECT count(*) FROM visits") == [(0,)]
+    catch_up(ann)
+    agrees(office, ann)
+
+
+def test_her_own_notes_stay_while_she_catches_up(office: Office) -> None:
+    ann = office.phone("ann")
+    ann.hello()
+    catch_up(ann)
+    office.execute("UPDATE visits SET n = n + 1")
+    office.execute("UPDATE notes SET body = 'of the office'")
+    office.checkpoint()
+    ann.execute("INSERT INTO notes VALUES('v12', 50, 'of ann')")
+    assert download(ann) == "pause"
+    assert ann.execute("SELECT body FROM notes WHERE no = 50") == [("of ann",)]
+    catch_up(ann)
+    assert ann.execute("SELECT body FROM notes WHERE no = 50") == [("of ann",)]
+    while ann.upload():
+        pass
+    office.checkpoint()
+    catch_up(ann)
+    assert not ann.file.pending()
+    agrees(office, ann)
+
+
+def write_somewhere(office: Office, rng: random.Random) -> None:
+    """One random write of the company's."""
+    visit, patient, number = f"v{rng.randint(10, 25)}", rng.choice(PATIENTS), rng.randint(1, 9)
+    office.execute(
+        rng.choice(
+            (
+                f"INSERT OR REPLACE INTO visits VALUES('{visit}', '{patient}', {number})",
+                f"UPDATE visits SET patient_id = '{patient}' WHERE id = '{visit}'",
+                f"UPDATE visits SET n = n + 1 WHERE patient_id = '{patient}'",
+                f"DELETE FROM visits WHERE id = '{visit}'",
+                f"INSERT OR REPLACE INTO notes VALUES('{visit}', {number}, 'body {rng.random()}')",
+                f"UPDATE OR REPLACE notes SET no = no + 1 WHERE visit_id = '{visit}'",
+                f"DELETE FROM notes WHERE no = {number}",
+                f"INSERT OR REPLACE INTO drugs VALUES({number}, 'drug {rng.random()}')",
+                f"UPDATE OR REPLACE drugs SET id = {rng.randint(1, 9)} WHERE id = {number}",
+                f"DELETE FROM assignments WHERE nurse = 'ann' AND patient_id = '{patient}'",
+                f"INSERT INTO assignments SELECT 'ann', '{patient}' WHERE NOT EXISTS("
+                f"SELECT 1 FROM assignments WHERE nurse = 'ann' AND patient_id = '{patient}')",
+            )
+        )
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_the_company_does_meanwhile_and_wherever_the_line_breaks(office: Office, seed: int) -> None:
+    rng = random.Random(seed)
+    ann = office.phone("ann")
+    ann.hello()
+    for _ in range(12):
+        for _ in range(rng.randint(0, 12)):
+            download(ann, rng.choice((None, None, 1, 2, 3, 5)))
+            for _ in range(rng.randint(0, 2)):
+                write_somewhere(office, rng)
+            if rng.random() < 0.6:
+                office.checkpoint()
+        if rng.random() < 0.3:
+            ann.restart()
+            ann.hello()
+        office.checkpoint()
+        catch_up(ann)
+        agrees(office, ann)
