@@ -168,7 +168,7 @@ async def connect(server: Server, users: list[str], told: Told) -> list[Device]:
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
         for user in users:
             hello = {
-                "protocol": 1, "device": None, "nonce": None, "engine": "bench", "sqlite": sqlite3.sqlite_version,
+                "protocol": 2, "device": None, "nonce": None, "engine": "bench", "sqlite": sqlite3.sqlite_version,
                 "packings": ["zstd", "gzip"], "clock": int(time.time() * 1e6), "included": 0,
             }  # fmt: skip
             header = {"authorization": f"Bearer {token(user)}"}

@@ -95,4 +95,4 @@ def test_a_port_that_is_taken(configured: Path, syncline: Syncline) -> None:
 def test_a_log_level_that_is_none(configured: Path) -> None:
     told = python("-m", "syncline", "serve", "--log-level", "loud", folder=configured)
     assert (told.returncode, told.stdout) == (2, "")
-    assert "[bad_option]" in told.stderr
+    assert "[usage]" in told.stderr

@@ -214,7 +214,7 @@ def test_token_prints_a_token_and_nothing_else(configured: Path, syncline: Syncl
 def test_token_refuses_what_it_cannot_mean(options: tuple[str, str], configured: Path, syncline: Syncline) -> None:
     told = syncline("token", "--sub", "nurse-1", *options)
     assert (told.status, told.out) == (2, "")
-    assert "[bad_option]" in told.err
+    assert "[usage]" in told.err
 
 
 def test_the_environment_overrides_the_file(
@@ -233,4 +233,4 @@ def test_check_shows_what_the_named_user_downloads(configured: Path, syncline: S
     assert "for example sub nurse-2 downloads 1 bucket, 3 rows" in told.out
     assert "by visits.patient_id = patients.id" in told.out
     refused = syncline("check", "--claim", "tenant")
-    assert (refused.status, "[bad_option]" in refused.err) == (2, True)
+    assert (refused.status, "[usage]" in refused.err) == (2, True)

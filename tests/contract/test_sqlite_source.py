@@ -12,6 +12,7 @@ import pytest
 from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
 from syncline.testing.contract_lab import Dialect
+from syncline.testing.contract_migrations import ANNS, MigratingCompany
 from syncline.testing.contract_shapes import ShapesContract
 from syncline.testing.contract_statements import StatementsContract
 from syncline.testing.source_contract import SourceContract
@@ -78,6 +79,24 @@ class TestSqliteSource(SourceContract):
         lab = SqliteLab(tmp_path)
         yield lab
         lab.close()
+
+    def test_a_column_dropped_where_sqlite_does_not_look_at_triggers(self, company: MigratingCompany) -> None:
+        """P15, P20: writes to the table fail until the server, which is at it at once, has put capture back."""
+        ann = company.phone("ann")
+        company.execute("PRAGMA legacy_alter_table = ON", "ALTER TABLE visits DROP COLUMN summary")
+        with pytest.raises(sqlite3.OperationalError, match="no such column"):
+            company.execute("UPDATE visits SET status = 'missed'")
+        company.checkpoint()
+        company.execute("SELECT 1 FROM visits")  # else SQLite's own idea of the schema is the old one
+        company.execute("UPDATE visits SET status = 'missed' WHERE id = 'v-bo'")
+        company.agrees(ann, ANNS)
+        company.nothing_was_taken_away()
+
+    def test_sqlite_refuses_to_drop_a_column_that_capture_names(self, company: MigratingCompany) -> None:
+        """P15: the company's statement fails, says why, and has changed nothing."""
+        with pytest.raises(sqlite3.OperationalError, match="error in trigger syncline_"):
+            company.execute("ALTER TABLE visits DROP COLUMN summary")
+        assert company.take_checkpoint() is None
 
 
 class TestSqliteSourceWithARollbackJournal(StatementsContract, ShapesContract):

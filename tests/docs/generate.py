@@ -24,7 +24,8 @@ def test_files() -> list[Path]:
     """Where tests stand: below tests/, and the contract suite that is shipped."""
     own = ROOT / "tests" / "docs"
     found = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if own not in path.parents]
-    return [*found, ROOT / "src" / "syncline" / "testing" / "source_contract.py"]
+    shipped = ROOT / "src" / "syncline" / "testing"
+    return [*found, *sorted(shipped.glob("contract_*.py")), shipped / "source_contract.py"]
 
 
 def tests_of(path: Path) -> Iterator[tuple[str, str]]:

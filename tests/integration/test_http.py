@@ -26,7 +26,7 @@ from syncline.protocol import frames
 from syncline.protocol.cursor import digest_of
 
 HELLO: dict[str, Any] = {
-    "protocol": 1,
+    "protocol": 2,
     "device": None,
     "nonce": None,
     "engine": "hand",

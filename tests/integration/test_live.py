@@ -236,7 +236,7 @@ class Hand:
         transport = HttpTransport(server.url, token(user))
         answer = transport.hello(
             {
-                "protocol": 1,
+                "protocol": 2,
                 "device": None,
                 "nonce": None,
                 "engine": "hand",

@@ -82,7 +82,7 @@ def test_a_captive_portal_says_what_to_do(ann: Replica, between: Between) -> Non
 
 @pytest.mark.parametrize(
     ("url", "code"),
-    [("http://no-such-host.invalid", "name_unknown"), ("http://127.0.0.1:{free}", "refused")],
+    [("http://no-such-host.invalid", "name_unknown"), ("http://127.0.0.1:{free}", "connection_refused")],
 )
 def test_nobody_is_there(url: str, code: str, company: Company) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -228,5 +228,5 @@ def test_errors_say_which(company: Company) -> None:
     ann = company.device("ann", url="http://127.0.0.1:9")
     with pytest.raises(SyncTimeoutError) as caught:
         ann.sync(timeout=0.5)
-    assert isinstance(caught.value.__cause__, UnreachableError) and caught.value.__cause__.code == "refused"
+    assert isinstance(caught.value.__cause__, UnreachableError) and caught.value.__cause__.code == "connection_refused"
     assert token("ann") not in str(caught.value)

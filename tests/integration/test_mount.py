@@ -148,7 +148,7 @@ install(app, "/sync", "syncline.toml")
 
 
 def hello_of(url: str, user: str = "ann", **headers: str) -> httpx.Response:
-    said = {"protocol": 1, "device": None, "nonce": None, "engine": "hand", "sqlite": "3", "packings": ["gzip"]}
+    said = {"protocol": 2, "device": None, "nonce": None, "engine": "hand", "sqlite": "3", "packings": ["gzip"]}
     rest = {"clock": 0, "program": None, "schema_version": None, "included": 0, "cursor": None}
     body = frames.pack(frames.dump({**said, **rest}), frames.PLAIN)
     return httpx.post(f"{url}/v1/hello", content=body, headers={"Authorization": f"Bearer {token(user)}", **headers})

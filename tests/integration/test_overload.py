@@ -42,7 +42,7 @@ def small(tmp_path: Path) -> Iterator[Company]:
 
 
 def hello() -> bytes:
-    message = {"protocol": 1, "device": None, "nonce": None, "engine": "flood", "sqlite": sqlite3.sqlite_version}
+    message = {"protocol": 2, "device": None, "nonce": None, "engine": "flood", "sqlite": sqlite3.sqlite_version}
     more = {"packings": [], "clock": int(time.time() * 1e6), "included": 0}
     return frames.pack(frames.dump({**message, **more}), frames.PLAIN)
 

@@ -77,7 +77,7 @@ class Bench:
         request = self.file.hello_request()
         known = identity or ("known" if request["device"] else "new")
         answer = HelloAnswer(
-            protocol=1,
+            protocol=2,
             device=changes.pop("device", request["device"] or "device-1"),
             nonce="nonce",
             identity=known,

@@ -60,7 +60,7 @@ class Office:
         self.hellos += 1
         self.hello_message = message
         return HelloAnswer(
-            protocol=1,
+            protocol=2,
             device=message["device"] or "device-1",
             nonce="nonce",
             identity="known" if message["device"] else "new",

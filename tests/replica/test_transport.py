@@ -51,7 +51,7 @@ def test_requests_are_packed_frames_with_the_token() -> None:
 
     tokens = iter(["first", "second"])
     link = transport(answer, lambda: next(tokens))
-    link.hello({"protocol": 1})
+    link.hello({"protocol": 2})
     assert link.upload({"groups": ["x" * 5000]}) == {"last": 3, "gap": False, "packing": "gzip"}
     assert [str(request.url) for request in seen] == [
         "https://sync.example.org/base/v1/hello",

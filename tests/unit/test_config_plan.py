@@ -46,7 +46,7 @@ class FakeSource:
 
     async def reads_of_query(self, query: str) -> QueryReads:
         if "SELEC " in query:
-            raise ConfigError('The query does not parse: near "SELEC".', code="bad_query")
+            raise ConfigError('The query does not parse: near "SELEC".', code="query_fails")
         return QueryReads({"assignments": frozenset({"patient_id"})}, self.volatile)
 
     async def reads_of_filter(self, table: str, where: str) -> QueryReads:

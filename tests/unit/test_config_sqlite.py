@@ -69,11 +69,11 @@ def report_of(folder: Path, text: str, **claims: Any) -> dict[str, Any]:
 
 GRANT = "SELECT patient_id, site FROM assignments WHERE nurse = :sub"
 MISTAKES = {
-    "not SQL": (caseload("SELEKT 1 WHERE :sub"), 5, 'near "SELEKT"', "shell", "bad_query"),
-    "a table": (caseload("SELECT 1, 2 FROM asignments WHERE :sub"), 5, "asignments", '"assignments"', "bad_query"),
-    "a column": (caseload("SELECT a.patient_idd, site FROM assignments a WHERE nurse = :sub"), 5, "patient_idd", '"patient_id"', "bad_query"),
-    "it would write": (caseload("DELETE FROM assignments WHERE nurse = :sub"), 5, "would write", "", "bad_query"),
-    "two statements": (caseload("SELECT 1, 2; SELECT :sub"), 5, "one statement", "", "bad_query"),
+    "not SQL": (caseload("SELEKT 1 WHERE :sub"), 5, 'near "SELEKT"', "shell", "query_fails"),
+    "a table": (caseload("SELECT 1, 2 FROM asignments WHERE :sub"), 5, "asignments", '"assignments"', "query_fails"),
+    "a column": (caseload("SELECT a.patient_idd, site FROM assignments a WHERE nurse = :sub"), 5, "patient_idd", '"patient_id"', "query_fails"),
+    "it would write": (caseload("DELETE FROM assignments WHERE nurse = :sub"), 5, "would write", "", "query_fails"),
+    "two statements": (caseload("SELECT 1, 2; SELECT :sub"), 5, "one statement", "", "query_fails"),
     "too few columns": (caseload("SELECT patient_id FROM assignments WHERE nurse = :sub"), 5, "answers 1 column", '"id", "site"', "grant_columns"),
     "too many columns": (caseload("SELECT * FROM assignments WHERE nurse = :sub"), 5, "answers 4 columns", '"id", "site"', "grant_columns"),
     "random()": (caseload(f"{GRANT} AND random() > 0"), 5, "uses random()", "refresh", "grant_volatile"),
@@ -94,7 +94,7 @@ MISTAKES = {
         HEAD + '[scope.x]\nroot = "doctors"\ngrant = "SELECT :sub"\n[scope.x.tables]\nletters = { parent = "letters", on = { id = "id" } }\n',
         7, "its own parent", "on =", "path_circle",
     ),
-    "a filter's column": (HEAD + '[scope.x.tables]\ndoctors = { where = "nam = \'x\'" }\n', 4, "nam", '"name"', "bad_query"),
+    "a filter's column": (HEAD + '[scope.x.tables]\ndoctors = { where = "nam = \'x\'" }\n', 4, "nam", '"name"', "query_fails"),
     "a policy": (HEAD + '[scope.x]\ntables = ["doctors"]\n[merge.doctors]\nname = "latst"\n', 6, '"latst"', '"latest"', "unknown_policy"),
 }  # fmt: skip
 

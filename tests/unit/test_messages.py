@@ -13,7 +13,7 @@ import pytest
 from syncline import limits
 from syncline.errors import LimitError, ProtocolError
 from syncline.protocol import messages
-from syncline.protocol.messages import Download, Group, Hello, HelloAnswer, Mutation, Upload, UploadAnswer
+from syncline.protocol.messages import Download, Group, Hello, HelloAnswer, Mutation, Stage, Upload, UploadAnswer
 from syncline.protocol.version import PROTOCOL_VERSION
 from syncline.values import RawText
 
@@ -31,13 +31,16 @@ MUTATION = Mutation(
     included=4,
 )
 
+STAGE = Stage("token", "digest", ('caseload["p-2"]',))
+
 EXAMPLES: list[Any] = [
-    Hello(1, "d-1", "n-1", "syncline 0.1", "3.40.1", ("zstd", "gzip"), -4, "hash", 3, 5, "term.8"),
-    HelloAnswer(1, "d-1", "n-2", "known", "nurse-17", "term", 8, 5, 10, 11, "zstd", True, {"v": 1}, {"frame": 9}, bytes(16)),
+    Hello(2, "d-1", "n-1", "syncline 0.1", "3.40.1", ("zstd", "gzip"), -4, "hash", 3, 5, "term.8"),
+    HelloAnswer(2, "d-1", "n-2", "known", "nurse-17", "term", 8, 5, 10, 11, "zstd", True, {"v": 1}, {"frame": 9}, bytes(16)),
     MUTATION,
     Upload("d-1", -4, -9, (Group(True, (MUTATION,)),), 3),
     UploadAnswer(7, True),
-    Download("d-1", "term.8", 5, 4, "digest", ('caseload["p-1"]',), 2.5),
+    Download("d-1", "term.8", 5, 4, "digest", ('caseload["p-1"]',), 2.5, STAGE),
+    STAGE,
 ]
 
 MUTATION_SHAPE: dict[str, Any] = {
@@ -86,7 +89,6 @@ SHAPES: dict[int, dict[str, dict[str, Any]]] = {
             "reoffer_sent": True,
             "program": {"v": 1},
             "limits": {"frame": 9},
-            "last_id": "AAAAAAAAAAAAAAAAAAAAAA==",
         },
         "Mutation": MUTATION_SHAPE,
         "Upload": {
@@ -107,6 +109,14 @@ SHAPES: dict[int, dict[str, dict[str, Any]]] = {
             "wait": 2.5,
         },
     }
+}
+STAGE_SHAPE: dict[str, Any] = {"token": "token", "digest": "digest", "buckets": ['caseload["p-2"]']}
+SHAPES[2] = {
+    **SHAPES[1],
+    "Hello": {**SHAPES[1]["Hello"], "protocol": 2},
+    "HelloAnswer": {**SHAPES[1]["HelloAnswer"], "protocol": 2, "last_id": "AAAAAAAAAAAAAAAAAAAAAA=="},
+    "Download": {**SHAPES[1]["Download"], "stage": STAGE_SHAPE},
+    "Stage": STAGE_SHAPE,
 }
 """What each version sends. A new version is a new entry; the entries of old ones stay as they are."""
 
@@ -223,7 +233,9 @@ def field_cases() -> list[Any]:
             ("buckets", "x", [1], ["x" * 2001]),
             ("digest", None, 0),
             ("device", None),
+            ("stage", "x", {"token": "t"}, {"token": 1, "digest": "d"}),
         ),
+        "Stage": (("token", None, 1), ("digest", None), ("buckets", "x", [1])),
     }
     return [
         pytest.param(message, field, value, id=f"{message} {field} {value!r}"[:60])

@@ -195,7 +195,7 @@ REFUSED: dict[str, tuple[ScopeConfig, str, str]] = {
         "",
     ),
     "neither direction": (caseload({"visits": LinkConfig(on={"patient_id": "id"})}), "bad_path", ""),
-    "root with a path": (caseload({"patients": LinkConfig(parent="facilities")}), "bad_path", ""),
+    "root with a path": (caseload({"patients": LinkConfig(parent="facilities")}), "root_path", ""),
     "path outside": (
         caseload({"notes": NOTES_BY_VISIT}),
         "path_outside_scope",
@@ -210,8 +210,8 @@ REFUSED: dict[str, tuple[ScopeConfig, str, str]] = {
     "path without root": (caseload({"visits": PARENT}, root=None, grant=None), "no_root", "root ="),
     "where without root": (caseload({}, root=None, grant=None, where="1"), "no_root", "at a table"),
     "key without root": (caseload({}, root=None, grant=None, key=("id",)), "no_root", "root ="),
-    "no name": (caseload({}, name=""), "bad_scope_name", ""),
-    "name like a bucket's": (caseload({}, name="a[b"), "bad_scope_name", ""),
+    "no name": (caseload({}, name=""), "scope_name", ""),
+    "name like a bucket's": (caseload({}, name="a[b"), "scope_name", ""),
 }
 
 

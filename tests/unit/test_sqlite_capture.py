@@ -189,7 +189,7 @@ def test_a_key_that_devices_could_not_use_is_refused(tmp_path: Path, column: str
     [
         ("json_extract(note, '$.x') = 1", "filter_function"),
         ("room = (SELECT max(room) FROM patients)", "filter_query"),
-        ("room = nothing_like_it", "bad_query"),
+        ("room = nothing_like_it", "query_fails"),
     ],
 )
 def test_a_filter_that_could_fail_or_looks_elsewhere_is_refused(lab: Lab, where: str, code: str) -> None:

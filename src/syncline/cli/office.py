@@ -83,4 +83,4 @@ def write_export(out: Path, records: Records) -> None:
     try:
         out.write_text(as_json(records), encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.", code="export_unwritable") from error
+        raise ConfigError(f"{out} cannot be written: {error.strerror}.", code="file_unwritable") from error

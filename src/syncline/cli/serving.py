@@ -156,7 +156,7 @@ def url_of(host: str, listener: socket.socket) -> str:
 def configure_logging(level: str) -> None:
     """Log lines go to standard error. uvicorn is only heard when something is wrong."""
     if level not in LOG_LEVELS:
-        raise ConfigError(f'There is no log level "{level}".', hint=f"Use {', '.join(LOG_LEVELS)}.", code="bad_option")
+        raise ConfigError(f'There is no log level "{level}".', hint=f"Use {', '.join(LOG_LEVELS)}.", code="usage")
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("syncline").setLevel(LOG_LEVELS[level])
     uvicorn_log = logging.getLogger("uvicorn")

@@ -28,7 +28,7 @@ def token(sub: Sub, claim: Claim = None, ttl: Ttl = "8h", config: Config = CONFI
     claims = dict(claim_of(text) for text in claim or ())
     seconds = duration_seconds(ttl)
     if not seconds or seconds < 1:
-        raise ConfigError(f'--ttl "{ttl}" is not a time.', hint="Write 60s, 90m, 8h or 7d.", code="bad_option")
+        raise ConfigError(f'--ttl "{ttl}" is not a time.', hint="Write 60s, 90m, 8h or 7d.", code="usage")
     text = issue_token(settings, sub, claims, seconds)
     if json:
         print_json({"token": text, "claims": {"sub": sub, **claims}, "expires_at": int(time.time() + seconds)})
@@ -41,9 +41,9 @@ def claim_of(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise ConfigError(
-            f'--claim "{text}" is not NAME=VALUE.', hint="For example --claim tenant=acme.", code="bad_option"
+            f'--claim "{text}" is not NAME=VALUE.', hint="For example --claim tenant=acme.", code="usage"
         )
     if name in ("sub", "exp", "iat"):
         hint = "Use --sub." if name == "sub" else "Use --ttl."
-        raise ConfigError(f"--claim cannot set {name}.", hint=hint, code="bad_option")
+        raise ConfigError(f"--claim cannot set {name}.", hint=hint, code="usage")
     return name, value

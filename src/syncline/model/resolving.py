@@ -85,7 +85,7 @@ def _resolve_scope(config: ScopeConfig, schema: Schema) -> tuple[Scope, dict[str
         paths[root.name] = [Path(config.name, root.name, ())]
         if root.name in members and members[root.name].links:
             raise ConfigError(
-                f'{where}: "{root.name}" is the root and has a path.', hint="Take the path away.", code="bad_path"
+                f'{where}: "{root.name}" is the root and has a path.', hint="Take the path away.", code="root_path"
             )
         for table in members:
             if table != root.name:

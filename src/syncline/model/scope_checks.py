@@ -14,7 +14,7 @@ from syncline.model.scopes import Path, QueryReads, Scope, SyncedTable
 def check_scope(config: ScopeConfig, where: str) -> None:
     """What is written must be what is done: a grant or a key that nothing reads would open the scope to everybody."""
     if not config.name or "[" in config.name:
-        raise ConfigError(f'{where}: a scope\'s name is not empty and has no "[".', code="bad_scope_name")
+        raise ConfigError(f'{where}: a scope\'s name is not empty and has no "[".', code="scope_name")
     if not config.root:
         for option in ("grant", "key", "where"):
             if getattr(config, option) is not None:

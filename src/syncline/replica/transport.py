@@ -86,7 +86,9 @@ class HttpTransport:
     def __init__(self, url: str, token: Token, *, client: httpx.Client | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError(f'"{url}" is not a server\'s address.', hint="Write https://host or http://host:port.")
+            raise ConfigError(
+                f'"{url}" is not a server\'s address.', hint="Write https://host or http://host:port.", code="server_url"
+            )
         self._url = url.rstrip("/")
         self._token = token
         self._packing = "plain"
@@ -210,7 +212,7 @@ def unreachable(error: Exception) -> UnreachableError:
 
 _OBSTACLES: tuple[tuple[type[BaseException], str, str], ...] = (
     (httpx.TimeoutException, "timed_out", "The network is slow, or something in between swallows what is sent."),
-    (ConnectionRefusedError, "refused", "Does the server run, and is the port right?"),
+    (ConnectionRefusedError, "connection_refused", "Does the server run, and is the port right?"),
     (socket.gaierror, "name_unknown", "Is the device online, and the server's name right?"),
     (ssl.SSLError, "tls", "Not to be trusted: a wrong certificate, a wrong clock, or a network's sign-in page."),
 )

@@ -72,4 +72,4 @@ async def refused_request(request: Request, error: Exception) -> Response:
         answer = error_answer(told, 405)
         answer.headers.update(error.headers or {})
         return answer
-    return error_answer(ProtocolError(str(error.detail), code="refused"), error.status_code)
+    return error_answer(ProtocolError(str(error.detail), code="request_refused"), error.status_code)

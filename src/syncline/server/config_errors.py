@@ -129,7 +129,7 @@ def _unknown_key(document: Document, place: Place, section: str) -> ConfigError:
 def _missing_key(document: Document, place: Place, section: str) -> ConfigError:
     if place[0] == "source":
         hint = 'Write url = "sqlite:///clinic.db" under [source], or set SYNCLINE_SOURCE_URL.'
-        return problem(document, place, "[source] url is missing.", hint, "source_missing")
+        return problem(document, place, "[source] url is missing.", hint, "missing_option")
     return problem(document, place, f"{section} {place[-1]} is missing.", code="missing_option")
 
 

@@ -80,7 +80,7 @@ class Sequencer:
                 await self._report(error)
             except Exception as error:  # an unforeseen fault must not end the loop
                 _log.exception("the sequencer met an unforeseen fault")
-                await self._report(SynclineError(f"Unforeseen: {type(error).__name__}."))
+                await self._report(SynclineError(f"Unforeseen: {type(error).__name__}.", code="internal"))
 
     async def _begin(self) -> bool:
         term = self._draw()

@@ -38,6 +38,6 @@ def write_starter(schema: Schema, source_url: str, config: Path, *, force: bool 
         hint = "Name another file with --config, or overwrite it with --force."
         raise ConfigError(f"{config} is there already.", hint=hint, code="config_exists") from None
     except OSError as error:
-        raise ConfigError(f"{config} cannot be written: {error.strerror}.", code="config_unwritable") from error
+        raise ConfigError(f"{config} cannot be written: {error.strerror}.", code="file_unwritable") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

@@ -69,7 +69,7 @@ def _waiting(connection: sqlite3.Connection, *, is_served: bool) -> Iterator[Fin
     if gaps:
         what = f"Changes of {', '.join(sorted(gaps))} may have been missed."
         remedy = "The next checkpoint has devices fetch these tables anew" + ("." if is_served else ": syncline serve")
-        yield Finding(what, remedy, "gap")
+        yield Finding(what, remedy, "capture_gap")
 
 
 def _changelogs(connection: sqlite3.Connection) -> list[str]:
