@@ -1,6 +1,6 @@
 """A paged download: what its pages bring, in an order in which the later frame is always the newer one.
 
-First the walk over rows, then laps over the feed, then one exact read: see docs/decisions/0021-paged-downloads.md for
+First the walk over rows, then laps over the feed, then one exact read: see docs/decisions/0025-paged-downloads.md for
 why a device that applies all of it in that order, in one transaction, holds exactly the cut of the last read. Nothing
 is kept here between two answers; the token says it all.
 """
