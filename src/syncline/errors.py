@@ -11,13 +11,15 @@
     │   └── LimitError           too large, too deep, too many
     ├── ReplicaError         the file on the device
     │   ├── ReplicaBusyError     another sync agent has the file
+    │   ├── ReplicaStorageError  its disk is full, read-only or failing; mended, it goes on by itself
     │   └── OtherUserError       the file belongs to somebody else
     ├── ServerError          the server answered with an error of its own
     ├── UnreachableError     no answer; the engine tries again by itself
     ├── SyncTimeoutError     sync() ran out of time; carries the report so far
     └── Reject               raised by a hook or a rule: this mutation is refused
 
-Each error has a stable `code`, says whether trying again helps (`retry`), and what to do next (`hint`).
+Each error has a stable `code`, says whether trying again helps (`retry`), and what to do next (`hint`). What each code
+means is in `syncline.error_catalogue`, and on docs/errors.md.
 """
 
 from __future__ import annotations
@@ -92,6 +94,11 @@ class ReplicaError(SynclineError):
 
 class ReplicaBusyError(ReplicaError):
     code = "replica_busy"
+    retry = True
+
+
+class ReplicaStorageError(ReplicaError):
+    code = "replica_storage"
     retry = True
 
 

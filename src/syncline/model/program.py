@@ -23,8 +23,8 @@ from syncline.model.program_triggers import capture_triggers
 from syncline.model.scopes import Plan, SyncedTable
 
 PROGRAM_VERSION = 1
-SQLITE_MIN = "3.38.0"
-"""The first that has the JSON functions in every build; upserts and row values are older."""
+SQLITE_MIN = "3.38.2"
+"""The oldest that tests/neighbours/test_sqlite_versions.py runs on. From 3.38 on every build has the JSON functions."""
 
 
 @dataclass(frozen=True)

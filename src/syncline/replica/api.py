@@ -112,7 +112,7 @@ class Replica(LocalReplica):
             if bundled is not None:
                 file.install_bundled(bundled)
         except sqlite3.Error as error:
-            raise ReplicaError(
+            raise replica_error(error, self.path) or ReplicaError(
                 f'The file "{self.path}" could not be set up: {error}.',
                 hint="Is the program that the app brings along whole, and the disk not full?",
                 code="bundled_program" if bundled is not None else "open_failed",
@@ -131,7 +131,8 @@ class Replica(LocalReplica):
             except BaseException as error:
                 self._let_go()
                 if isinstance(error, sqlite3.Error | OSError):
-                    raise ReplicaError(
+                    known = replica_error(error, self.path) if isinstance(error, sqlite3.Error) else None
+                    raise known or ReplicaError(
                         f'"{self.path}" cannot be opened: {error}.',
                         hint="Does its folder exist, and may this program write there?",
                         code="open_failed",

@@ -30,6 +30,7 @@ from syncline.replica.file import ReplicaFile, WipedError
 from syncline.replica.listener import Listener
 from syncline.replica.live import CatchUpNeededError, StreamBlockedError
 from syncline.replica.session import Do, Effect, Event, Facts, Session, State, step
+from syncline.replica.storage import known_error
 from syncline.replica.transport import BucketsNeededError, Transport
 
 _log = logger("replica.engine")
@@ -134,7 +135,7 @@ class Engine:
                     self._handle(event, **facts)
         except Exception as error:
             _log.exception("The sync agent ended.")
-            self._fail_goals(error)
+            self._fail_goals(known_error(error, self._file.path))
         finally:
             self._listener.close()
             self._fail_goals(UnreachableError("The sync agent was stopped.", code="stopped"))
@@ -243,6 +244,7 @@ class Engine:
 
     def _event_of(self, error: Exception) -> tuple[Event, dict[str, Any]]:
         """What an error means for the session; those that waiting does not heal end the goals."""
+        error = known_error(error, self._file.path)
         self.trouble = error if isinstance(error, SynclineError) else None
         for goal in self._goals:
             goal.last_error = error

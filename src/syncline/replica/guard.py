@@ -44,6 +44,7 @@ _CATALOG = frozenset({"sqlite_master", "sqlite_schema", "sqlite_temp_master", "s
 _FUNCTIONS = {
     *("abs", "coalesce", "count", "hex", "ifnull", "iif", "json_object", "julianday", "length", "lower", "max", "min"),
     *("nullif", "quote", "randomblob", "round", "strftime", "substr", "sum", "total", "trim", "typeof", "upper"),
+    *("current_date", "current_time", "current_timestamp"),  # newer SQLites ask for these defaults, too
 }
 
 

@@ -11,13 +11,14 @@ from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import Program, ProgramTable, program_hash
 from syncline.model.program_carry import build_set_aside, build_take_back, can_carry, is_same_layout
 from syncline.replica.store import Store
+from syncline.replica.versions import check_sqlite
 
 _log = logger("replica.install")
 
 
 def install_program(store: Store, program: Program) -> None:
     """Inside the caller's write transaction. ReplicaError where SQLite is too old or an app's table is in the way."""
-    _check_version(program)
+    check_sqlite(str(program.document["sqlite_min"]), "The server's program")
     old = store.program.tables if store.program else {}
     _check_names(store, program, old)
     store.guard.allow({*program.tables, *old})
@@ -43,16 +44,6 @@ def install_program(store: Store, program: Program) -> None:
     # The cursor stays: the server knows since when a table is as it is now, and sends anew those that this cursor is
     # behind. A cut that is under way for the old program is thrown away, because the apply counter moves on.
     store.connection.execute("UPDATE syncline_state SET apply_count = apply_count + 1")
-
-
-def _check_version(program: Program) -> None:
-    if sqlite3.sqlite_version_info < program.sqlite_min:
-        needed = ".".join(str(part) for part in program.sqlite_min)
-        raise ReplicaError(
-            f"The server's program needs SQLite {needed}; this is {sqlite3.sqlite_version}.",
-            hint="Update the app, or the SQLite that it uses.",
-            code="sqlite_too_old",
-        )
 
 
 def _check_names(store: Store, program: Program, old: dict[str, ProgramTable]) -> None:

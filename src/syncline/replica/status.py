@@ -14,6 +14,7 @@ from syncline.replica.holder import holder_of
 from syncline.replica.receipt import Receipt, read_receipt
 from syncline.replica.records import read_rejections as _read_rejections
 from syncline.replica.session import Session, State
+from syncline.replica.storage import replica_error
 from syncline.replica.store import read_state
 from syncline.replica.times import time_text
 from syncline.replica.versions import check_format, read_format
@@ -76,7 +77,7 @@ def read_counts(path: str | Path, prepare: Prepare | None = None) -> Counts:
                 "SELECT agent, (SELECT count(*) FROM syncline_parked) FROM syncline_state"
             ).fetchone()
     except sqlite3.DatabaseError as error:
-        raise ReplicaError(
+        raise replica_error(error, path) or ReplicaError(
             f'"{path}" is not a replica: {error}.', hint="Was it ever synced?", code="not_a_replica"
         ) from error
     synced_at = None if state.last_synced_us is None else time_text(state.last_synced_us)

@@ -12,10 +12,11 @@ from typing import Any
 from syncline.clock import Clock
 from syncline.errors import ProtocolError, ReplicaError
 from syncline.model.identifiers import quote
-from syncline.model.program import Program, ProgramTable
+from syncline.model.program import SQLITE_MIN, Program, ProgramTable
 from syncline.replica.bulk import execute_many
 from syncline.replica.guard import Guard
-from syncline.replica.versions import bring_up_to_date, check_format, is_ours, read_format
+from syncline.replica.storage import replica_error
+from syncline.replica.versions import bring_up_to_date, check_format, check_sqlite, is_ours, read_format
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare, execute, fetch_all, immediate, open_database
 from syncline.values import RawText, Value
@@ -70,7 +71,7 @@ def read_state(connection: sqlite3.Connection) -> State:
 
 
 class Store:
-    """Opens or creates the file. ReplicaError where it is no SQLite file, or one of a later Syncline."""
+    """Opens or creates the file. ReplicaError where it is no SQLite file, one of a later Syncline, or SQLite too old."""
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class Store:
         prepare: Prepare | None = None,
         busy_seconds: float = 10.0,
     ) -> None:
+        check_sqlite(SQLITE_MIN, "Syncline")
         self.path = Path(path)
         self.clock = clock
         self.prepare = prepare
@@ -217,10 +219,6 @@ class Store:
 
 
 def _as_replica_error(error: sqlite3.DatabaseError, path: Path) -> ReplicaError:
-    if "not a database" in str(error):
-        return ReplicaError(
-            f'"{path}" is not an SQLite database.', hint="Give another file name.", code="not_a_database"
-        )
-    return ReplicaError(
+    return replica_error(error, path) or ReplicaError(
         f'"{path}" cannot be opened: {error}.', hint="Is another program holding it?", code="open_failed"
     )

@@ -78,6 +78,17 @@ STEPS: dict[int, tuple[str, ...]] = {
 """What takes a file from the format of the key to the next one."""
 
 
+def check_sqlite(needed: str, whose: str) -> None:
+    """ReplicaError where the SQLite that Python uses here is older. `needed`: "3.38.2"; `whose`: who needs it."""
+    if sqlite3.sqlite_version_info < tuple(int(part) for part in needed.split(".")):
+        raise ReplicaError(
+            f"{whose} needs SQLite {needed} or newer; the one that this Python uses is {sqlite3.sqlite_version}.",
+            hint="Run the app with a newer SQLite: it is the system's libsqlite3, or comes with Python. "
+            "The file is as it was.",
+            code="sqlite_too_old",
+        )
+
+
 def read_format(connection: sqlite3.Connection) -> int:
     """Which form our tables in this file have. sqlite3.OperationalError where it has none."""
     return int(connection.execute("SELECT format FROM syncline_state").fetchone()[0])

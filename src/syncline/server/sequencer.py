@@ -26,6 +26,17 @@ PATIENCE_SECONDS = 3.0
 
 _log = logger("sequencer")
 
+PAUSE_SHARE = 3.0
+PAUSE_SECONDS_MIN = 0.004
+PAUSE_SECONDS_MAX = 0.020
+
+
+def evaluate_pause(took_seconds: float) -> float:
+    """How long the source is left alone after a checkpoint, whose taking took so long. The host's programs write
+    meanwhile, and one checkpoint takes what several of them have committed; the first change after a quiet time waits
+    for nothing."""
+    return min(max(took_seconds * PAUSE_SHARE, PAUSE_SECONDS_MIN), PAUSE_SECONDS_MAX)
+
 
 class Sequencer:
     """`fault` is the error that keeps checkpoints from being taken, or None. `replan` has the service made anew for a
@@ -68,10 +79,12 @@ class Sequencer:
                 if not self.term and not await self._begin():
                     await self._follow()
                     continue
+                begun = self._now()
                 checkpoint = await self._source.take_checkpoint(self.term)
                 self._recovered()
                 if checkpoint:
                     self._publish(checkpoint)
+                    await asyncio.sleep(evaluate_pause(self._now() - begun))
                 else:
                     await self._source.wait_for_change(IDLE_SECONDS)
             except SchemaChangedError as error:
@@ -81,6 +94,10 @@ class Sequencer:
             except Exception as error:  # an unforeseen fault must not end the loop
                 _log.exception("the sequencer met an unforeseen fault")
                 await self._report(SynclineError(f"Unforeseen: {type(error).__name__}.", code="internal"))
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def _begin(self) -> bool:
         term = self._draw()

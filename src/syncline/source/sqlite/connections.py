@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from syncline.errors import SourceBusyError, SourceError
+from syncline.source.sqlite import durable
 from syncline.source.sqlite.threads import InlineWorker, ThreadWorker, Worker
 from syncline.source.sqlite.writing import BUSY_SECONDS
 from syncline.system.database import Prepare, open_database
+from syncline.system.trouble import Trouble, trouble_of
 
 T = TypeVar("T")
 READERS = 4
@@ -29,6 +31,7 @@ class Connections:
         if not path.is_file():
             raise SourceError(f'There is no database file "{path}".', hint="Check [source] url.", code="source_missing")
         self._path = path
+        self._log = durable.Log(path)
         self._prepare = prepare
         self._replaced = replaced
         make: Callable[[str], Worker] = (lambda name: InlineWorker()) if inline else ThreadWorker
@@ -41,13 +44,25 @@ class Connections:
         self._reopening = asyncio.Lock()
 
     async def run(self, worker: Worker, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The work on the worker's connection; SourceError and its kin for what is wrong with the database."""
+        """The work on the worker's connection; SourceError and its kin for what is wrong with the database. What it has
+        committed is durable when this returns."""
         await self._reopen_if_replaced()
+        writes = worker in (self.writer, self.sequencing)
 
         def call() -> T:
             try:
-                return work(self._connection(worker))
-            except sqlite3.OperationalError as error:
+                connection = self._connection(worker)
+                if not writes:
+                    return work(connection)
+                durable.relax(connection)
+                before = connection.total_changes
+                result = work(connection)
+                if connection.total_changes != before:
+                    self._log.sync(connection)
+                return result
+            except sqlite3.DatabaseError as error:
+                if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+                    raise  # a constraint's, which the caller knows how to tell
                 raise source_error(error) from error
 
         return await worker.run(call)
@@ -125,11 +140,23 @@ def _identity_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def source_error(error: sqlite3.OperationalError) -> SourceError:
-    """What it means for whoever waits: only what may pass by itself is a SourceBusyError."""
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        return SourceBusyError(f"The source database is held by another program ({text}).", hint="It is tried again.")
-    if "disk is full" in text:
+def source_error(error: sqlite3.DatabaseError) -> SourceError:
+    """What it means for whoever waits: only what may pass by itself, or once it is mended, is a SourceBusyError."""
+    trouble = trouble_of(error)
+    if trouble is Trouble.BUSY:
+        return SourceBusyError(f"The source database is held by another program ({error}).", hint="It is tried again.")
+    if trouble is Trouble.DISK_FULL:
         return SourceBusyError("The disk of the source database is full.", hint="Make room.", code="source_disk_full")
-    return SourceError(f"The source database refused a statement: {text}.")
+    if trouble is Trouble.READ_ONLY:
+        return SourceBusyError(
+            f"The source database cannot be written: {error}.",
+            hint="Give the server's user the right to write the file and its folder.",
+            code="source_read_only",
+        )
+    if trouble in (Trouble.CORRUPT, Trouble.NOT_A_DATABASE):
+        return SourceError(
+            f"The source database is damaged: {error}.",
+            hint="Stop the server, keep a copy, and restore a backup or use .recover of the sqlite3 command.",
+            code="source_corrupt",
+        )
+    return SourceError(f"The source database refused a statement: {error}.")
