@@ -59,6 +59,26 @@ def test_she_begins_anew_and_keeps_what_she_wrote(office: Office) -> None:
     assert not ben.download()[0].get("reset"), "he was never that far behind"
 
 
+def test_a_visit_that_the_office_deleted_stays_deleted_whatever_she_wrote_on_it(office: Office) -> None:
+    """P13: nobody knows any more when it was deleted; but that it is gone, the source knows. Only a key that she
+    inserts anew is a new row."""
+    ann = office.phone("ann")
+    ann.sync()
+    ann.execute("UPDATE visits SET n = 99 WHERE id = 'v14'")
+    office.execute("DELETE FROM visits WHERE id = 'v14'")
+    office.execute("DELETE FROM visits WHERE id = 'v12'")
+    office.checkpoint()
+    pass_days(office, 100)
+    assert count(office, "syncline_row_state") == 0
+    ann.execute("DELETE FROM visits WHERE id = 'v12'")
+    ann.execute("INSERT INTO visits SELECT 'v12', patient_id, n FROM visits WHERE id = 'v14'")
+    ann.sync()
+    assert not office.execute("SELECT 1 FROM visits WHERE id = 'v14'")
+    assert [(row["kind"], row["key"]) for row in office.conflicts()] == [("gone", ["v14"])]
+    assert office.execute("SELECT 1 FROM visits WHERE id = 'v12'")
+    assert ann.execute("SELECT id FROM visits WHERE id IN ('v12', 'v14')") == [("v12",)]
+
+
 def test_records_of_the_office_stay_when_outcomes_go(office: Office) -> None:
     ann = office.phone("ann")
     ann.sync()
