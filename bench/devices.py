@@ -7,12 +7,13 @@ all devices show a value of a row's summary, with the moment of the last one), `
 from __future__ import annotations
 
 import json
-import resource
+import os
 import sqlite3
 import sys
 import time
 from typing import Any
 
+from bench.processes import cost_of
 from syncline import Replica
 
 LOOK_SECONDS = 0.0005
@@ -30,7 +31,7 @@ class Devices:
         return {
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": cost_of(os.getpid()).peak_mib,
             "downloaded_rows": sum(report.downloaded_rows for report in reports),
             "uploaded_mutations": sum(report.uploaded_mutations for report in reports),
             "rejected": sum(report.rejected for report in reports),

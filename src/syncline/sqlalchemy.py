@@ -33,7 +33,7 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError("syncline.sqlalchemy needs SQLAlchemy 2: pip install 'syncline[sqlalchemy]'") from error
 
 T = TypeVar("T")
-__all__ = ["Date", "DateTime", "Json", "Numeric", "Time", "Uuid", "include_name", "include_object"]
+__all__ = ["Date", "DateTime", "Json", "Numeric", "Time", "Uuid", "include_name", "include_object", "including", "own_tables_only"]
 
 
 class _Text(TypeDecorator[T]):
@@ -65,15 +65,20 @@ class _Text(TypeDecorator[T]):
 
 
 class Uuid(_Text[uuid.UUID]):
-    """`uuid.UUID`, with dashes in the file. SQLAlchemy's own `Uuid` writes 32 hex digits: another text, another key."""
+    """`uuid.UUID`, with dashes in the file. SQLAlchemy's own `Uuid` and Django write 32 hex digits: another text, another
+    key. Where the office's column holds those, `dashes=False` writes them too."""
 
     cache_ok = True
+
+    def __init__(self, dashes: bool = True) -> None:
+        super().__init__()
+        self.dashes = dashes
 
     def native(self) -> TypeEngine[Any]:
         return sqlalchemy.Uuid()
 
     def _form(self, value: Any) -> str:
-        return forms.uuid_form(value)
+        return forms.uuid_form(value) if self.dashes else forms.uuid_form(value).replace("-", "")
 
     def _read(self, text: str) -> uuid.UUID:
         return uuid.UUID(text)
@@ -170,6 +175,9 @@ class Json(_Text[Any]):
 
 
 # ---------------------------------------------------------------- Alembic
+IncludeObject = Callable[[Any, str | None, str, bool, Any], bool]
+
+
 def include_name(name: str | None, kind: str, parents: Any) -> bool:
     """For `context.configure(include_name=…)`: Syncline's own tables are not even read."""
     return kind != "table" or name is None or not name.startswith(PREFIX)
@@ -180,9 +188,6 @@ def include_object(item: Any, name: str | None, kind: str, reflected: bool, comp
     return name is None or not name.startswith(PREFIX)
 
 
-IncludeObject = Callable[[Any, str | None, str, bool, Any], bool]
-
-
 def including(own: IncludeObject) -> IncludeObject:
     """`include_object` together with a filter of the app's own."""
 
@@ -190,3 +195,16 @@ def including(own: IncludeObject) -> IncludeObject:
         return include_object(item, name, kind, reflected, compare_to) and own(item, name, kind, reflected, compare_to)
 
     return both
+
+
+def own_tables_only(connection: sqlalchemy.Connection) -> IncludeObject:
+    """`include_object` for a replica: the synced tables are left alone, too. The office's program makes and alters
+    them, without the constraints that the models may declare."""
+    outbox = f"{PREFIX}outbox_"
+    names = sqlalchemy.inspect(connection).get_table_names()
+    synced = {name.removeprefix(outbox) for name in names if name.startswith(outbox)}
+
+    def own(item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
+        return (name if kind == "table" else getattr(getattr(item, "table", None), "name", None)) not in synced
+
+    return including(own)

@@ -26,7 +26,7 @@ in_the_bare_install = pytest.mark.skipif("pydantic" in TYPER_NEEDS, reason="this
         (["init"], "Missing argument 'SOURCE_URL'. See: syncline init --help [usage]"),
         (["device", "sync"], "See: syncline device sync --help [usage]"),
         (["serve", "--port", "x"], "See: syncline serve --help [usage]"),
-        (["serve", "--workers", "2"], "not in this version yet"),
+        (["serve", "--workers", "0"], "See: syncline serve --help [usage]"),
     ],
 )
 def test_wrong_use_is_2_and_says_where_help_is(

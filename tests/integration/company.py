@@ -6,11 +6,9 @@ import contextlib
 import io
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ import jwt
 import syncline
 from syncline import Replica
 from syncline.cli import main
+from syncline.testing.relay import Relay
 
 PATIENCE_SECONDS = 60.0
 """How long a test waits for what must come by itself: most of it is for slow machines."""
@@ -177,87 +176,12 @@ class Server(Process):
         self.port = int(self.url.rpartition(":")[2])
 
 
-class Road:
-    """The network between devices and servers: an address that stays when the server comes back on another port.
-
-    `lead_to(None)`: nobody answers. `is_frozen`: connections stay open and carry nothing, as behind a dead radio mast.
-    `opened` counts connections.
-    """
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.opened = 0
-        self.is_frozen = False
-        self._port: int | None = None
-        self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
-        self._guard = threading.Lock()
-        self._start(self._accept)
+class Road(Relay):
+    """The network between devices and servers: an address that stays when the server comes back on another port."""
 
     def lead_to(self, server: Server | None) -> None:
-        """What is open is cut."""
-        self._port = server.port if server else None
-        self._cut()
-
-    def close(self) -> None:
-        """Nobody holds a connection afterwards."""
-        self.is_frozen = False
-        self._port = None
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._cut()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _cut(self) -> None:
-        with self._guard:
-            for end in self._open:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            self.opened += 1
-            try:
-                if self._port is None:
-                    raise ConnectionRefusedError
-                far = socket.create_connection(("127.0.0.1", self._port), 10)
-                far.settimeout(None)
-            except OSError:
-                near.close()
-                continue
-            with self._guard:
-                self._open |= {near, far}
-            self._start(self._carry, near, far)
-            self._start(self._carry, far, near)
-
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                while self.is_frozen:
-                    time.sleep(0.02)
-                target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        with self._guard:
-            if source in self._open and target not in self._open:  # the other direction has ended, too
-                source.close()
-                target.close()
-            self._open.discard(source)
+        """What is open is cut. None: nobody answers."""
+        self.lead_to_port(server.port if server else None)
 
 
 class Company:

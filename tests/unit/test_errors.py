@@ -47,6 +47,7 @@ def test_the_codes_stay() -> None:
         "LimitError": "limit",
         "ReplicaError": "replica",
         "ReplicaBusyError": "replica_busy",
+        "ReplicaStorageError": "replica_storage",
         "OtherUserError": "other_user",
         "ServerError": "server",
         "UnreachableError": "unreachable",
@@ -57,7 +58,8 @@ def test_the_codes_stay() -> None:
 
 def test_trying_again_helps_only_where_the_state_passes_by_itself() -> None:
     retried = {kind.__name__ for kind in kinds() if kind.retry}
-    assert retried == {"SourceBusyError", "ReplicaBusyError", "ServerError", "UnreachableError", "SyncTimeoutError"}
+    waits = {"SourceBusyError", "ReplicaBusyError", "ReplicaStorageError"}
+    assert retried == waits | {"ServerError", "UnreachableError", "SyncTimeoutError"}
 
 
 def test_an_error_says_what_happened_what_to_do_and_its_code() -> None:

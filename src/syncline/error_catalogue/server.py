@@ -35,6 +35,11 @@ SERVER: tuple[Section, ...] = (
                 "The source's file is damaged: SQLite reads what cannot be.",
                 "Stop the server, keep a copy, and restore a backup or use .recover of the sqlite3 command.",
             ),
+            _source(
+                "source_sync_failed",
+                "The disk failed to write the source's log: what was committed may not be on it.",
+                "Check the disk, then restart the server. Devices keep what they sent until it is told durable.",
+            ),
             _source("source_busy", "Another program holds the source.", "Nothing: it is tried again.", again=True),
             _source(
                 "source_replaced",
@@ -43,6 +48,11 @@ SERVER: tuple[Section, ...] = (
                 again=True,
             ),
             _source("not_provisioned", "Capture is not installed in the source.", "Run: syncline provision"),
+            _source(
+                "name_taken",
+                "The company has a table, index, view or trigger under a name that capture needs.",
+                "Rename it; Syncline takes nothing that it did not make.",
+            ),
             _source(
                 "other_configuration",
                 "Capture was installed for another configuration.",
@@ -133,7 +143,7 @@ SERVER: tuple[Section, ...] = (
             Entry("not_ready", "The service is starting or stopping.", "Nothing.", again=True, http=(503,)),
             Entry("overloaded", "The server has too much to do.", "Nothing.", again=True, http=(503,)),
             Entry("too_many_requests", "This user asks too often.", "Nothing.", again=True, http=(429,)),
-            Entry("internal", "The server met a fault of its own.", "Its log has the details.", again=True, http=(500,)),
+            Entry("internal", "The server met a fault of its own.", "Its log has the details.", again=True, http=(500, 503)),
             Entry("server", "The server answered with an error.", "The message has its words.", again=True),
         ),
     ),

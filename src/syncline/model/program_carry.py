@@ -6,6 +6,8 @@ caller asks for a full download afterwards; until it comes the app sees the rows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from syncline.model.identifiers import PREFIX, quote, quote_list
 from syncline.model.program import ProgramTable
 from syncline.model.program_shape import MASK_BITS, joined
@@ -39,9 +41,9 @@ def build_set_aside(old: ProgramTable) -> list[str]:
     return [*statements, f"DROP TABLE {quote(f'{PREFIX}replaced_{old.name}')}"]
 
 
-def build_take_back(old: ProgramTable, new: ProgramTable) -> list[str]:
-    """Copies it into the new tables, by the columns that both know."""
-    shared = [column for column in new.columns if column in old.columns]
+def build_take_back(old: ProgramTable, new: ProgramTable, own: Sequence[str] = ()) -> list[str]:
+    """Copies it into the new tables, by the columns that both know. `own`: columns of the app's that both have."""
+    shared = [*(column for column in new.columns if column in old.columns), *own]
     keys = [f"k{index}" for index in range(len(new.key))]
     held = ", ".join([*keys, "bucket"])
     name = new.name

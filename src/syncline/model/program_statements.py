@@ -60,6 +60,9 @@ def _memberships(shape: Shape) -> dict[str, str]:
         "let_go_bucket": f"DELETE FROM {held} WHERE bucket = ?1",
         "let_go_all": f"DELETE FROM {held}",
         "is_held": f"SELECT EXISTS (SELECT 1 FROM {held} WHERE {keys})",
+        "any_missing": f"SELECT EXISTS (SELECT 1 FROM {held} AS h WHERE NOT EXISTS (SELECT 1 FROM {shape.table} AS t "
+        f"WHERE {shape.same_key('t.', 'h.')}) AND NOT EXISTS (SELECT 1 FROM {shape.ours('outbox')} AS o "
+        f"WHERE {_same(shape, 'o', 'h')}))",
     }
 
 

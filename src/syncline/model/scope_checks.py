@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from syncline.errors import ConfigError
-from syncline.model.identifiers import nearest, quote, quote_list
+from syncline.model.identifiers import PREFIX, nearest, quote, quote_list
 from syncline.model.schema import Schema, Table
 from syncline.model.scope_config import PlanConfig, ScopeConfig
 from syncline.model.scopes import Path, QueryReads, Scope, SyncedTable
@@ -65,9 +65,8 @@ def check_bucket_keys(scopes: dict[str, Scope], tables: dict[str, SyncedTable]) 
 
 def refuse_keyless(table: Table, where: str) -> None:
     if table.refusal:
-        raise ConfigError(
-            f'{where}: table "{table.name}" cannot sync: {table.refusal}', hint=table.remedy, code="no_key"
-        )
+        code = "reserved_name" if table.name.lower().startswith(PREFIX) else "no_key"
+        raise ConfigError(f'{where}: table "{table.name}" cannot sync: {table.refusal}', hint=table.remedy, code=code)
 
 
 def check_collations(schema: Schema, scopes: dict[str, Scope], paths: dict[str, list[Path]]) -> None:

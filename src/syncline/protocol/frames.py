@@ -13,7 +13,6 @@ import re
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 from syncline import limits
@@ -161,17 +160,18 @@ def _depth(value: Any, depth_max: int) -> int:
     depth = 0
     while level and depth <= depth_max:
         depth += 1
-        if _CONTAINERS.isdisjoint(map(type, chain.from_iterable(map(_members, level)))):
-            break
-        level = [inner for outer in level for inner in _members(outer) if type(inner) in _CONTAINERS]
+        level = [inner for outer in level for inner in _containers_in(outer)]
     return depth
 
 
 _CONTAINERS = frozenset({dict, list})
 
 
-def _members(container: Any) -> Iterable[Any]:
-    return container.values() if type(container) is dict else container
+def _containers_in(container: Any) -> list[Any]:
+    members: Iterable[Any] = container.values() if type(container) is dict else container
+    if _CONTAINERS.isdisjoint(map(type, members)):
+        return []
+    return [member for member in members if type(member) in _CONTAINERS]
 
 
 def with_length(packed: bytes) -> bytes:

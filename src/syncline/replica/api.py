@@ -27,6 +27,7 @@ from syncline.replica.patience import checked_seconds, wait_for, was_overtaken
 from syncline.replica.programs import Bundled, load_bundled
 from syncline.replica.session import Event
 from syncline.replica.status import Progress, Status
+from syncline.replica.storage import replica_error
 from syncline.replica.transport import HttpTransport, Token, Transport
 from syncline.replica.wipe import wipe_file
 from syncline.system.clock import SYSTEM_CLOCK
@@ -131,8 +132,7 @@ class Replica(LocalReplica):
             except BaseException as error:
                 self._let_go()
                 if isinstance(error, sqlite3.Error | OSError):
-                    known = replica_error(error, self.path) if isinstance(error, sqlite3.Error) else None
-                    raise known or ReplicaError(
+                    raise replica_error(error, self.path) or ReplicaError(
                         f'"{self.path}" cannot be opened: {error}.',
                         hint="Does its folder exist, and may this program write there?",
                         code="open_failed",

@@ -21,6 +21,7 @@ from syncline.replica.identity import refuse_another_copy
 from syncline.replica.install import forget_retired
 from syncline.replica.load import holders, made_loads, place_load
 from syncline.replica.marks import note_changed
+from syncline.replica.own_objects import take_unique_off
 from syncline.replica.receipt import Receipt, note_included
 from syncline.replica.rows import decode, key_of, keys_of, rows_of
 from syncline.replica.stage import Job, Stage
@@ -61,6 +62,8 @@ def apply_cut(store: Store, cut: Cut, commit: Commit, *, purge_sent: bool = Fals
     """None for a cut that was made for another state of this file: it is thrown away whole (rule 18)."""
     try:
         with immediate(store.connection):
+            if take_unique_off(store):
+                Stage(store).discard()
             state = store.state()
             if commit.apply_count + cut.pages != state.apply_count or state.wiped is not None:
                 return None

@@ -16,13 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from syncline.errors import (
-    AuthError,
-    OtherUserError,
-    ServerError,
-    SynclineError,
-    UnreachableError,
-)
+from syncline.errors import AuthError, OtherUserError, ServerError, SynclineError, UnreachableError
 from syncline.log import logger
 from syncline.replica.apply import AppliedCut
 from syncline.replica.connectivity.port import Conditions
@@ -174,6 +168,7 @@ class Engine:
                 self._handle(Event.COMMIT)
         if now >= self._purge_at:
             self._purge_at = now + PURGE_SECONDS
+            self._file.store.require_same_file()
             if self._file.state().purge_pending and self._file.purge():
                 self._announce("status", None)
 
@@ -232,6 +227,7 @@ class Engine:
             self._listener.close()
             self._file.abandon()
             return None
+        self._file.store.require_same_file()
         if effect.do is Do.HELLO:
             return self._hello()
         if effect.do is Do.UPLOAD:

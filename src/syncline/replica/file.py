@@ -252,6 +252,7 @@ class ReplicaFile:
     def _throw_away(self) -> None:
         with immediate(self.store.connection):
             self._stage.discard()
+            self.store.connection.execute("UPDATE syncline_state SET apply_count = apply_count + 1")
 
     @property
     def progress(self) -> tuple[int, int | None, int] | None:

@@ -10,6 +10,7 @@ from syncline.log import logger
 from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import Program, ProgramTable, program_hash
 from syncline.model.program_carry import build_set_aside, build_take_back, can_carry, is_same_layout
+from syncline.replica.own_objects import add_columns, app_objects, own_columns, put_back
 from syncline.replica.store import Store
 from syncline.replica.versions import check_sqlite
 
@@ -81,11 +82,11 @@ def _put(store: Store, old: ProgramTable | None, new: ProgramTable) -> None:
     if old is None or not can_carry(old, new):
         _create(store, new)
     elif not is_same_layout(old, new):
-        own = app_objects(store, new.name)
+        own, columns = app_objects(store, new.name), own_columns(store, old)
         for statement in build_set_aside(old):
             store.connection.execute(statement)
         _create(store, new)
-        for statement in build_take_back(old, new):
+        for statement in build_take_back(old, new, add_columns(store, new, columns)):
             store.connection.execute(statement)
         put_back(store, own)
     with store.guard.strict():
@@ -97,23 +98,6 @@ def _create(store: Store, table: ProgramTable) -> None:
     with store.guard.strict():
         for statement in (table.ddl["table"], *table.ddl["ours"].values(), *table.ddl["our_indexes"]):
             _execute(store, statement)
-
-
-def app_objects(store: Store, table: str) -> list[tuple[str, str]]:
-    """Indexes and triggers that the app itself put on a synced table: they go when the table is made anew."""
-    return store.connection.execute(
-        "SELECT name, sql FROM sqlite_schema WHERE tbl_name = ?1 AND type IN ('index', 'trigger') "
-        "AND sql IS NOT NULL AND substr(name, 1, 9) <> ?2",
-        (table, PREFIX),
-    ).fetchall()
-
-
-def put_back(store: Store, objects: list[tuple[str, str]]) -> None:
-    for name, sql in objects:
-        try:
-            store.connection.execute(sql)
-        except sqlite3.Error as error:
-            _log.warning("The app's own %s does not fit the new table: %s", name, error)
 
 
 def _retire(store: Store, table: ProgramTable) -> None:

@@ -2,7 +2,7 @@
 
 `syncline_load_<table>` is filled page by page, without triggers and indexes and out of the app's sight. At the end it
 takes the place of the empty table by a change of name. Where the app has written into the table meanwhile, or has
-triggers of its own on it, the loaded rows are copied into it instead, under what is pending.
+triggers or columns of its own on it, the loaded rows are copied into it instead, under what is pending.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import ProgramTable
 from syncline.protocol import checks
 from syncline.replica import records
-from syncline.replica.install import app_objects, put_back
+from syncline.replica.own_objects import app_objects, own_columns, put_back
 from syncline.replica.rows import buckets_of, keys_of, one_bucket_each, rows_of
 from syncline.replica.store import Store
 from syncline.values import Key, Row
@@ -169,7 +169,8 @@ def place_load(store: Store, table: ProgramTable, included: int, *, is_untouched
     `is_untouched`: the app has written nothing into the table.
     """
     own = app_objects(store, table.name)
-    if is_untouched and not any(sql.upper().startswith("CREATE TRIGGER") for _, sql in own):
+    has_triggers = any(sql.upper().startswith("CREATE TRIGGER") for _, sql in own)
+    if is_untouched and not has_triggers and not own_columns(store, table):
         for kind, place in KINDS.items():
             taken = quote(f"{PREFIX}{place}_{table.name}" if place else table.name)
             store.connection.execute(f"DROP TABLE {taken}")

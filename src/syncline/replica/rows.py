@@ -9,7 +9,7 @@ from typing import Any
 from syncline.errors import ProtocolError
 from syncline.model.program import ProgramTable
 from syncline.protocol import checks
-from syncline.values import Key, Row, decode_row
+from syncline.values import Key, RawText, Row, decode_row
 
 _PLAIN = {str, int, float, type(None)}
 
@@ -26,8 +26,12 @@ def rows_of(table: ProgramTable, frame: dict[str, Any]) -> tuple[Sequence[Row], 
         raise checks.bad("rows", "is not a list")
     if not set(map(type, rows)) <= {list} or not set(map(len, rows)) <= {len(table.columns)}:
         return [decode(table, row) for row in rows], False
-    if set(map(type, chain.from_iterable(rows))) <= _PLAIN:  # nearly always, and in C
+    types = set(map(type, chain.from_iterable(rows)))
+    if types <= _PLAIN:  # in C, as far as that goes
         return rows, True
+    if types <= _PLAIN | {list}:
+        decoded = [decode_row(row) if list in map(type, row) else row for row in rows]
+        return decoded, RawText not in map(type, chain.from_iterable(decoded))
     return [decode_row(row) for row in rows], False
 
 

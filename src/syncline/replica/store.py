@@ -15,7 +15,7 @@ from syncline.model.identifiers import quote
 from syncline.model.program import SQLITE_MIN, Program, ProgramTable
 from syncline.replica.bulk import execute_many
 from syncline.replica.guard import Guard
-from syncline.replica.storage import replica_error
+from syncline.replica.storage import file_identity, leave_log_alone, replica_error
 from syncline.replica.versions import bring_up_to_date, check_format, check_sqlite, is_ours, read_format
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare, execute, fetch_all, immediate, open_database
@@ -87,7 +87,10 @@ class Store:
         self.prepare = prepare
         self.program: Program | None = None
         self.retired: dict[str, ProgramTable] = {}
+        self.schema_checked: int | None = None
+        """SQLite's schema_version when the app's own indexes were last looked at (`own_objects.take_unique_off`)."""
         self._busy_ms = int(busy_seconds * 1000)
+        self._identity: tuple[int, int] | None = None
         self.connection = open_database(self.path, create=True, busy_seconds=busy_seconds, prepare=prepare)
         try:
             self._set_up()
@@ -98,6 +101,7 @@ class Store:
             self.connection.close()
             raise
         self.guard = Guard(self.connection)
+        self._identity = file_identity(self.path)
         try:
             self.load_program()
         except BaseException:
@@ -213,7 +217,19 @@ class Store:
             self.connection.execute(f"PRAGMA busy_timeout = {self._busy_ms}")
         return not busy
 
+    def require_same_file(self) -> None:
+        """ReplicaError where the path names another file than the one that is open here, or none any more: what the app
+        writes there would never be seen, and what is written here would be gone with the last who has it open."""
+        if file_identity(self.path) != self._identity:
+            raise ReplicaError(
+                f'Another file stands at "{self.path}" than the one that is open, or none.',
+                hint="Stop the replica and start it again, if that is the file that is meant.",
+                code="replica_replaced",
+            )
+
     def close(self) -> None:
+        if file_identity(self.path) != self._identity:
+            leave_log_alone(self.connection)
         self.connection.set_authorizer(None)
         self.connection.close()
 

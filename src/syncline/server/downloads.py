@@ -168,8 +168,6 @@ class Downloads:
         dropped = position.held - held
         if dropped:
             return self._drop_only(position, dropped, survey, stage=None)
-        if page and page.next is None:
-            page = None
         return self._job(device, claims, position, new, None, walk=walk, survey=survey, first=page)
 
     async def _first_page(self, claims: Claims, position: Position, walk: Walk) -> Page:

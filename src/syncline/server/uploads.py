@@ -31,19 +31,21 @@ from syncline.source.port import (
 
 HOLD_SECONDS = 0.010
 """A transaction ends at the next group's end when it has lasted this long: others may be waiting for the write lock."""
-RUN_MUTATIONS = 100
-"""Neighbouring unmarked mutations are tried together in pieces of this many."""
+RUN_MUTATIONS_MIN, RUN_MUTATIONS_FIRST, RUN_MUTATIONS_MAX = 10, 25, 100
+"""Neighbouring unmarked mutations are tried together in pieces of as many as lately took HOLD_SECONDS."""
 
 
 @dataclass
 class _Progress:
     """`defer`: the next group is to be tried alone with its foreign keys checked at the end; which of its mutations
-    failed when each was checked at once. -1: nothing of the kind."""
+    failed when each was checked at once. -1: nothing of the kind. `mutations` took `seconds`."""
 
     groups_done: int
     last: int
     gap: bool
     defer: int = -1
+    mutations: int = 0
+    seconds: float = 0.0
 
 
 class Uploads:
@@ -54,17 +56,18 @@ class Uploads:
         self._plan = plan
         self._clock = clock
         self._retention_us = retention_days * 86_400 * 1_000_000
+        self._run_mutations = RUN_MUTATIONS_FIRST
 
     async def upload(self, claims: Claims, user: str, request: Upload) -> UploadAnswer:
         """The answer is a hint; outcomes travel with the checkpoint."""
         now = self._clock.now_us()
         offset = evaluate_offset(request.offset_us, request.clock_us, now)
         _refuse_repeated_ids(request)
-        waiting = _split(request.groups)
+        waiting = list(request.groups)
         alone, deferred = False, -1
         last, gap = 0, False
         while True:
-            batch = waiting[:1] if alone else waiting[: limits.UPLOAD_GROUPS_PER_TRANSACTION_MAX]
+            batch = _split(waiting, self._run_mutations, 1 if alone else limits.UPLOAD_GROUPS_PER_TRANSACTION_MAX)
             run = _Run(
                 self._plan, self._clock, claims, user, request, offset, self._clock.now_us() - self._retention_us
             )
@@ -75,18 +78,19 @@ class Uploads:
                 if not alone:
                     alone = True
                 elif len(batch[0].mutations) > 1 and not batch[0].marked:
-                    waiting[:1] = [Group(False, (mutation,)) for mutation in batch[0].mutations]
+                    waiting[:0] = [Group(False, (mutation,)) for mutation in _take(waiting, batch)]
                 else:
                     refuse = partial(run.refuse_alone, group=batch[0], refusal=lost.refusal, culprit=max(deferred, 0))
                     progress = await self._source.write(refuse)
-                    del waiting[:1]
+                    _take(waiting, batch)
                     last, alone, deferred = progress.last, False, -1
                     if not waiting:
                         return UploadAnswer(last, False)
                 continue
             last, gap, deferred = progress.last, progress.gap, progress.defer
             alone = deferred >= 0
-            del waiting[: progress.groups_done]
+            _take(waiting, batch[: progress.groups_done])
+            self._run_mutations = evaluate_run(self._run_mutations, progress.mutations, progress.seconds)
             if gap or not waiting:
                 return UploadAnswer(last, gap)
 
@@ -101,13 +105,37 @@ def _refuse_repeated_ids(request: Upload) -> None:
         )
 
 
-def _split(groups: Sequence[Group]) -> list[Group]:
+def evaluate_run(before: int, mutations: int, seconds: float) -> int:
+    """How many mutations the next piece of a run has, after a transaction of so many that held the lock so long."""
+    if not mutations:
+        return before
+    fitting = HOLD_SECONDS * mutations / max(seconds, 1e-6)
+    return max(RUN_MUTATIONS_MIN, min(int(before + fitting) // 2, RUN_MUTATIONS_MAX))
+
+
+def _split(groups: Sequence[Group], run_mutations: int, pieces_max: int) -> list[Group]:
+    """The first pieces of them: no more are made than one transaction takes."""
     found: list[Group] = []
     for group in groups:
-        size = len(group.mutations) if group.marked else RUN_MUTATIONS
+        size = len(group.mutations) if group.marked else run_mutations
         for start in range(0, len(group.mutations), size):
+            if len(found) == pieces_max:
+                return found
             found.append(Group(group.marked, group.mutations[start : start + size]))
     return found
+
+
+def _take(groups: list[Group], pieces: Sequence[Group]) -> list[Mutation]:
+    """Takes the pieces away from the groups at whose beginning they stand. Answers their mutations."""
+    taken = [mutation for piece in pieces for mutation in piece.mutations]
+    left = len(taken)
+    while left:
+        first = groups.pop(0)
+        if left < len(first.mutations):
+            groups.insert(0, Group(first.marked, first.mutations[left:]))
+            break
+        left -= len(first.mutations)
+    return taken
 
 
 class _Run:
@@ -138,7 +166,6 @@ class _Run:
     async def transaction(self, tx: WriteTransaction, groups: Sequence[Group]) -> _Progress:
         device = await self._device(tx)
         judge = Judge(tx, self._plan, self._claims, device, self._horizon_us)
-        await judge.look_up(mutation.id for group in groups for mutation in group.mutations)
         if self.is_deferred:
             await tx.defer_constraints()
         last, stamp_us, done, gap, defer = device.last, device.last_stamp_us, 0, False, -1
@@ -148,6 +175,7 @@ class _Run:
                 gap = True
                 break
             if mutations:
+                await judge.look_up(mutation.id for mutation in mutations)
                 stamped, stamped_us = self._stamp(mutations, stamp_us, device)
                 defer = await self._attempt(tx, judge, device, stamped, marked=group.marked)
                 if defer >= 0:
@@ -157,7 +185,7 @@ class _Run:
             if tx.elapsed_seconds() > HOLD_SECONDS:
                 break
         await tx.finish_device(device, last, stamp_us, self._request.floor)
-        return _Progress(done, last, gap, defer)
+        return _Progress(done, last, gap, defer, last - device.last, tx.elapsed_seconds())
 
     async def _fresh(
         self, tx: WriteTransaction, device: DeviceRow, group: Group, last: int

@@ -41,7 +41,11 @@ class FileLock:
                 return False
             raise
         self._held = connection
-        Path(f"{self._path}.owner").write_text(self._owner, encoding="utf-8")
+        try:
+            Path(f"{self._path}.owner").write_text(self._owner, encoding="utf-8")
+        except BaseException:
+            self.release()
+            raise
         return True
 
     def is_taken(self) -> bool:

@@ -15,16 +15,16 @@ DENSE_LOOK_SECONDS = 0.0001
 LOOK_SECONDS = 0.002
 
 
-def begin_write(connection: sqlite3.Connection) -> None:
-    """BEGIN IMMEDIATE; sqlite3.OperationalError if the lock is not to be had for the connection's busy timeout."""
+def begin_write(connection: sqlite3.Connection) -> float:
+    """BEGIN IMMEDIATE; the seconds that somebody else's transaction was waited for. sqlite3.OperationalError if the lock is not to be had for the connection's busy timeout."""
     (patience_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        begun = time.monotonic()
+        begun, waited = time.monotonic(), 0.0
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                return
+                return waited
             except sqlite3.OperationalError as error:
                 waited = time.monotonic() - begun
                 if "locked" not in str(error) or waited * 1000 > patience_ms:

@@ -80,9 +80,7 @@ class Connections:
                 connection.execute(f"PRAGMA temp_store = {'MEMORY' if in_memory else 'FILE'}")
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             except sqlite3.DatabaseError as error:
-                raise SourceError(
-                    f'"{self._path}" cannot be opened as a SQLite database: {error}.', code="source_unreadable"
-                ) from error
+                raise opening_error(error, self._path) from error
             if worker is self.writer:
                 connection.execute("PRAGMA foreign_keys = ON")
             self._open[worker] = connection
@@ -140,6 +138,17 @@ def _identity_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def opening_error(error: sqlite3.DatabaseError, path: Path) -> SourceError:
+    """Why a connection could not be had."""
+    if trouble_of(error) not in (Trouble.CANNOT_OPEN, Trouble.NOT_A_DATABASE, Trouble.OTHER):
+        return source_error(error)
+    return SourceError(
+        f'"{path}" cannot be opened as a SQLite database: {error}.',
+        hint="Is it one, and may this user read and write the file and its folder?",
+        code="source_unreadable",
+    )
+
+
 def source_error(error: sqlite3.DatabaseError) -> SourceError:
     """What it means for whoever waits: only what may pass by itself, or once it is mended, is a SourceBusyError."""
     trouble = trouble_of(error)
@@ -158,5 +167,11 @@ def source_error(error: sqlite3.DatabaseError) -> SourceError:
             f"The source database is damaged: {error}.",
             hint="Stop the server, keep a copy, and restore a backup or use .recover of the sqlite3 command.",
             code="source_corrupt",
+        )
+    if trouble is Trouble.CANNOT_OPEN:
+        return SourceError(
+            f"A file of the source database, or beside it, cannot be opened: {error}.",
+            hint="May this user read and write the file and its folder?",
+            code="source_unreadable",
         )
     return SourceError(f"The source database refused a statement: {error}.")

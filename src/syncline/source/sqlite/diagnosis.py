@@ -10,6 +10,7 @@ from syncline.model.identifiers import PREFIX, quote
 from syncline.model.scopes import Plan
 from syncline.source.port import Finding
 from syncline.source.sqlite import provision as provisioning
+from syncline.source.sqlite.belongings import CHANGELOG, is_provisioned, our_objects
 from syncline.source.sqlite.generations import read_gaps
 from syncline.source.sqlite.suspending import SCRIPT
 from syncline.system.lock import FileLock
@@ -38,7 +39,7 @@ def _is_held(lock: FileLock) -> bool:
 def _findings(
     connection: sqlite3.Connection, plan: Plan | None, *, is_served: bool, is_migrating: bool
 ) -> Iterator[Finding]:
-    if not provisioning.is_provisioned(connection):
+    if not is_provisioned(connection):
         yield Finding("Capture is not installed in this database.", "Run: syncline provision", "not_provisioned")
         return
     kind = provisioning.migration(connection)
@@ -73,12 +74,8 @@ def _waiting(connection: sqlite3.Connection, *, is_served: bool) -> Iterator[Fin
 
 
 def _changelogs(connection: sqlite3.Connection) -> list[str]:
-    rows = connection.execute(
-        "SELECT substr(name, ?1) FROM sqlite_schema WHERE type = 'table' "
-        "AND name LIKE 'syncline\\_changelog\\_%' ESCAPE '\\'",
-        (len(f"{PREFIX}changelog_") + 1,),
-    )
-    return [row[0] for row in rows.fetchall()]
+    prefix = f"{PREFIX}{CHANGELOG}_"
+    return [name.removeprefix(prefix) for name in our_objects(connection) if name.startswith(prefix)]
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:

@@ -11,6 +11,7 @@ from syncline.errors import ConfigError
 from syncline.model.identifiers import PREFIX, nearest, quote
 from syncline.model.schema import Column, ForeignKey, Index, Schema, Table
 from syncline.model.scopes import QueryReads
+from syncline.source.sqlite.belongings import our_objects
 from syncline.source.sqlite.uniques import read_uniques
 
 VOLATILE = frozenset(
@@ -24,13 +25,14 @@ does not tell apart when it names what a query calls."""
 
 def introspect(connection: sqlite3.Connection) -> Schema:
     """All tables but SQLite's and ours, with the reason for each that cannot sync."""
+    ours = our_objects(connection)
     tables: dict[str, Table] = {}
     views: set[str] = set()
     listed = connection.execute(
         "SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name"
     )
     for name, kind, without_rowid, strict in listed.fetchall():
-        if name.startswith(("sqlite_", PREFIX)):
+        if name.startswith("sqlite_") or name in ours:
             continue
         if kind == "view":
             views.add(name)
@@ -67,7 +69,7 @@ def _table(connection: sqlite3.Connection, name: str, without_rowid: bool, stric
         unique = [index.columns for index in indexes if index.unique and set(index.columns) <= not_null_columns]
         key = min(unique, key=len, default=())
     types = {column.name: column.type.upper() for column in columns}
-    refusal, remedy = _refusal(key, collations, [column.name for column in columns if column.generated])
+    refusal, remedy = _refusal(name, key, collations, [column.name for column in columns if column.generated])
     has_primary_index = connection.execute(
         "SELECT 1 FROM pragma_index_list(?, 'main') WHERE origin = 'pk'", (name,)
     ).fetchone()  # INTEGER PRIMARY KEY DESC has one: it is not the rowid
@@ -93,9 +95,11 @@ def _row_number(columns: dict[str, str]) -> str:
     return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), "")
 
 
-def _refusal(key: tuple[str, ...], collations: dict[str, str], generated: list[str]) -> tuple[str, str]:
+def _refusal(name: str, key: tuple[str, ...], collations: dict[str, str], generated: list[str]) -> tuple[str, str]:
     """Why a table with this key cannot sync, and what to do; empty if it can."""
     leave = "or leave it out of the scope."
+    if name.lower().startswith(PREFIX):
+        return f"names that begin with {PREFIX} are ours on a device.", f"Rename it, {leave}"
     if not key:
         why = "it has no primary key, and no unique columns that are NOT NULL."
         return why, f"Give it a primary key (duplicates have to go first), {leave}"
@@ -206,7 +210,7 @@ def reads_of(
         raise ConfigError(
             f"The query does not work on this database: {reason}. Query: {query}",
             hint=_meant(connection, str(error)) or "Try it in the database's own shell.",
-            code="bad_query",
+            code="query_fails",
         ) from error
     finally:
         connection.set_authorizer(None)

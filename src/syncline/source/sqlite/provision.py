@@ -6,12 +6,12 @@ import hashlib
 import json
 import sqlite3
 from contextlib import suppress
-from importlib import resources
 
 from syncline.errors import NotProvisionedError, SchemaChangedError
 from syncline.model.identifiers import PREFIX, quote
 from syncline.model.scopes import Plan, SyncedTable
 from syncline.source.port import ProvisionReport
+from syncline.source.sqlite.belongings import base_objects, base_script, is_provisioned, our_objects, require_names
 from syncline.source.sqlite.capture import captures, changelog_index_sql, changelog_sql, trigger_sql
 from syncline.source.sqlite.generations import mark_gaps, raised_by, read_gaps
 from syncline.source.sqlite.introspect import introspect
@@ -20,11 +20,6 @@ from syncline.source.sqlite.suspending import MIGRATION, watched_tables
 from syncline.system.database import immediate
 
 VERSION = 2
-_CAPTURE_KINDS = frozenset(
-    {"changelog", "waiting", "insert", "update", "delete", "rekey", "replace"}
-    | {"alarminsert", "alarmupdate", "alarmdelete"}
-)
-_OURS = "name GLOB 'syncline_*'"  # LIKE would take the company's "Syncline_Notes" along
 
 
 def wanted_objects(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
@@ -41,8 +36,7 @@ def wanted_objects(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
 def script(plan: Plan) -> tuple[str, ...]:
     """All statements that provisioning an untouched file runs."""
     tables, triggers = wanted_objects(plan)
-    base = resources.files("syncline.source.sqlite").joinpath("tables.sql").read_text(encoding="utf-8")
-    return (base, *tables.values(), *triggers.values())
+    return (base_script(), *tables.values(), *triggers.values())
 
 
 def provision(connection: sqlite3.Connection, plan: Plan, journal: str) -> ProvisionReport:
@@ -63,15 +57,16 @@ def _install(connection: sqlite3.Connection, plan: Plan) -> ProvisionReport:
     """Inside a write transaction."""
     tables, triggers = wanted_objects(plan)
     wanted = {**tables, **triggers}
-    existing = _existing(connection)
+    existing = our_objects(connection)
+    require_names(connection, wanted)
     _run_script(connection)
     logs = {name for name in plan.captured_tables if f"{PREFIX}changelog_{name}" in existing}
     replaced = {name for name in logs if existing[log := f"{PREFIX}changelog_{name}"] != wanted[log]}
     for name, known in read_signatures(connection).items():
         if name in replaced or (name in logs and _means_else(plan, name, known)):
             fold_waiting(connection, name, known)
-    stale = {name for name in existing if _is_capture(name) and existing[name] != wanted.get(name)}
-    stale |= {name for name in existing if _is_capture(name) and _changelog_of(name) in stale}
+    stale = {name for name in existing.keys() - base_objects().keys() if existing[name] != wanted.get(name)}
+    stale |= {name for name in existing if _changelog_of(name) in stale}
     _drop(connection, sorted(stale), existing)
     created = [name for name in wanted if name not in existing or name in stale]
     for name in created:
@@ -141,21 +136,13 @@ def _changelog_of(name: str) -> str:
 
 def _run_script(connection: sqlite3.Connection) -> None:
     """`executescript` would commit first; so statement by statement."""
-    text = resources.files("syncline.source.sqlite").joinpath("tables.sql").read_text(encoding="utf-8")
+    text = base_script()
     statement = ""
     for line in text.splitlines(keepends=True):
         statement += line
         if sqlite3.complete_statement(statement):
             connection.execute(statement)
             statement = ""
-
-
-def _existing(connection: sqlite3.Connection) -> dict[str, str]:
-    return dict(connection.execute(f"SELECT name, sql FROM sqlite_schema WHERE {_OURS} AND sql IS NOT NULL").fetchall())
-
-
-def _is_capture(name: str) -> bool:
-    return name.removeprefix(PREFIX).partition("_")[0].rstrip("0123456789") in _CAPTURE_KINDS
 
 
 def _drop(connection: sqlite3.Connection, names: list[str], existing: dict[str, str]) -> None:
@@ -204,17 +191,13 @@ def _meta(connection: sqlite3.Connection, name: str) -> object:
     return row[0] if row else None
 
 
-def is_provisioned(connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'syncline_meta'").fetchone() is not None
-
-
 def verify(connection: sqlite3.Connection, plan: Plan) -> None:
     """NotProvisionedError or SchemaChangedError where capture is missing or is not what this plan needs."""
     hint = "Run: syncline provision"
     if not is_provisioned(connection):
         raise NotProvisionedError("Capture is not installed in this database.", hint=hint)
     wanted = {name: sql for objects in wanted_objects(plan) for name, sql in objects.items()}
-    existing = _existing(connection)
+    existing = our_objects(connection)
     missing = [name for name, sql in wanted.items() if existing.get(name) != sql]
     if missing:
         raise SchemaChangedError(
@@ -248,8 +231,9 @@ def migration(connection: sqlite3.Connection) -> object:
 
 
 def pending_changes(connection: sqlite3.Connection, plan: Plan) -> list[str]:
-    """What `provision` would put in or take out, for `check`."""
-    existing = _existing(connection) if is_provisioned(connection) else {}
+    """What `provision` would put in or take out, for `check`; NameTakenError where it would be refused."""
+    existing = our_objects(connection)
+    require_names(connection, [name for objects in wanted_objects(plan) for name in objects])
     changes = []
     prefix = f"{PREFIX}changelog_"
     for name, capture in captures(plan).items():
@@ -261,16 +245,13 @@ def pending_changes(connection: sqlite3.Connection, plan: Plan) -> list[str]:
 
 
 def deprovision(connection: sqlite3.Connection, journal: str) -> bool:
-    """Remove every trace; the journal mode goes back to what it was."""
+    """Remove every trace, and nothing of the company's; the journal mode goes back to what it was."""
     if not is_provisioned(connection):
         return False
     before = _meta(connection, "journal_before") or "wal"
     with immediate(connection):
-        existing = connection.execute(f"SELECT type, name FROM sqlite_schema WHERE {_OURS}").fetchall()
-        for kind in ("trigger", "view", "table"):
-            for found, name in existing:
-                if found == kind:
-                    connection.execute(f"DROP {kind.upper()} {quote(name)}")
+        ours = our_objects(connection)
+        _drop(connection, list(ours), ours)
     if journal == "wal" and before != "wal":
         with suppress(
             sqlite3.OperationalError

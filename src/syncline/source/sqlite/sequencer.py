@@ -19,6 +19,7 @@ from syncline.errors import SchemaChangedError, SourceError
 from syncline.model.merge import Stamp
 from syncline.model.scopes import bucket_name
 from syncline.source.port import Checkpoint, Head
+from syncline.source.sqlite import laid_out
 from syncline.source.sqlite.generations import Gaps, mark_gaps, raise_generations, raised_by, read_gaps
 from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql, TableSql
 from syncline.source.sqlite.paths import affected_table, moved_sql, moved_table, temp_tables_sql
@@ -76,6 +77,7 @@ class SqliteSequencer:
         self._clock = clock
         self._standing = standing
         self.head: Head | None = None
+        laid_out.create_tables(connection)
         for table in sql.tables.values():
             for statement in temp_tables_sql(table.capture):
                 self._db.execute(statement)
@@ -133,6 +135,8 @@ class SqliteSequencer:
             if not dirty and not batch.markers and not batch.included and not batch.gaps:
                 return None
             self._compute(batch, dirty)
+            for table, rows in (("entry", batch.entries), ("row_state", batch.images), ("truth", batch.truths)):
+                laid_out.lay_out(self._db, table, rows)
         finally:
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
@@ -263,22 +267,7 @@ class SqliteSequencer:
             if self._schema_version() != batch.schema_version:
                 raise SchemaChangedError("The schema was changed while a checkpoint was computed.", hint=_COMPUTED_ANEW)
             raise_generations(db, self._sql.plan, batch.gaps, number)
-            db.executemany(
-                f"INSERT INTO syncline_entry VALUES(?, ?, ?, ?, {number}) "
-                "ON CONFLICT DO UPDATE SET op = excluded.op, checkpoint = excluded.checkpoint",
-                batch.entries,
-            )
-            db.executemany(
-                f"INSERT INTO syncline_row_state VALUES(?1, ?2, ?3, ?4, ?5, {number}) ON CONFLICT DO UPDATE SET "
-                "layout = excluded.layout, image = excluded.image, checkpoint = excluded.checkpoint, "
-                "stamps = coalesce(excluded.stamps, stamps)",
-                batch.images,
-            )
-            db.executemany(
-                f"INSERT INTO syncline_truth VALUES(?, ?, ?, {number}) "
-                "ON CONFLICT DO UPDATE SET buckets = excluded.buckets, checkpoint = excluded.checkpoint",
-                batch.truths,
-            )
+            laid_out.write_down(db, number)
             db.executemany(
                 f"INSERT INTO syncline_included VALUES(?, ?, {number}) "
                 "ON CONFLICT DO UPDATE SET number = excluded.number, checkpoint = excluded.checkpoint",

@@ -44,6 +44,7 @@ from syncline.source.sqlite import adopting, diagnosis, registry, suspending
 from syncline.source.sqlite import introspect as introspection
 from syncline.source.sqlite import provision as provisioning
 from syncline.source.sqlite.adopting import Attachment
+from syncline.source.sqlite.belongings import is_provisioned
 from syncline.source.sqlite.connections import Connections
 from syncline.source.sqlite.delta import DeltaReader
 from syncline.source.sqlite.describe import describe_scope
@@ -56,7 +57,7 @@ from syncline.source.sqlite.retention import Retention
 from syncline.source.sqlite.sequencer import SqliteSequencer, TermLostError
 from syncline.source.sqlite.threads import Worker, drive
 from syncline.source.sqlite.upload import SqliteWrite
-from syncline.source.sqlite.writing import begin_write, write_transaction
+from syncline.source.sqlite.writing import Rest, begin_write, write_transaction
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare
 from syncline.system.lock import FileLock
@@ -93,6 +94,7 @@ class SqliteSource:
         self._db = Connections(self._path, prepare, inline=inline, replaced=self._forget_schema)
         self._listings: dict[Worker, Listings] = {}
         self._retention = Retention()
+        self._rest = Rest(sleep=_never) if inline else Rest()
         self._sequencer: SqliteSequencer | None = None
         self._data_version = -1
 
@@ -160,7 +162,7 @@ class SqliteSource:
 
     async def deprovision(self) -> bool:
         await self._db.close_readers()  # open connections would keep the journal mode
-        if not self._lock.acquire():
+        if not await self._db.run(self._db.writer, lambda _: self._lock.acquire()):
             raise SourceBusyError(
                 f"A server is running on this database ({self._lock.owner()}).",
                 hint="Stop it first.",
@@ -376,8 +378,15 @@ class SqliteSource:
     async def write(self, work: Callable[[WriteTransaction], Awaitable[T]]) -> T:
         attached = self._attached()
 
+        def in_turn(connection: sqlite3.Connection) -> T:
+            self._rest.take()
+            self._rest.begin(begin_write(connection))
+            try:
+                return transact(connection)
+            finally:
+                self._rest.end()
+
         def transact(connection: sqlite3.Connection) -> T:
-            begin_write(connection)
             try:
                 attached.standing.require_for_writing(connection)
                 result = drive(work(SqliteWrite(connection, attached.sql, self._clock)))
@@ -396,7 +405,7 @@ class SqliteSource:
             self._db.require_same_file()  # else it was committed to a file that nobody will read again
             return result
 
-        return await self._db.run(self._db.writer, transact)
+        return await self._db.run(self._db.writer, in_turn)
 
     async def register(
         self, device: str | None, nonce: str | None, user: str, included: int, details: Mapping[str, str]
@@ -427,8 +436,12 @@ class SqliteSource:
 
 def _if_provisioned(work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
     def run(connection: sqlite3.Connection) -> T:
-        if not provisioning.is_provisioned(connection):
+        if not is_provisioned(connection):
             raise NotProvisionedError("Capture is not installed in this database.", hint="Run: syncline provision")
         return work(connection)
 
     return run
+
+
+def _never(seconds: float) -> None:
+    """Instead of sleeping, where nobody else is there to be waited for."""

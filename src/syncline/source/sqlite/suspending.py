@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Collection
 
 from syncline.model.identifiers import PREFIX, literal, quote
+from syncline.source.sqlite.belongings import our_triggers
 from syncline.source.sqlite.generations import GAP_PREFIX
 
 MIGRATION = "migration"
@@ -38,19 +39,15 @@ def alarm_sql(table: str) -> dict[str, str]:
 
 def suspend_script(connection: sqlite3.Connection, tables: Collection[str] | None, kind: str) -> tuple[str, ...]:
     """The statements that take capture off these tables, or off all that have it."""
-    names = captured_tables(connection)
+    triggers = our_triggers(connection)
+    names = set(triggers.values())
     wanted = sorted(names if tables is None else names & set(tables))
     statements = [
         f"INSERT INTO syncline_meta VALUES({literal(MIGRATION)}, {literal(kind)}) "
         "ON CONFLICT DO UPDATE SET value = excluded.value"
     ]
     for table in wanted:
-        triggers = connection.execute(
-            "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 AND name LIKE 'syncline\\_%' "
-            "ESCAPE '\\' ORDER BY name",
-            (table,),
-        )
-        statements += [f"DROP TRIGGER IF EXISTS {quote(name)}" for (name,) in triggers.fetchall()]
+        statements += [f"DROP TRIGGER IF EXISTS {quote(name)}" for name, on in triggers.items() if on == table]
         statements += alarm_sql(table).values()
     return tuple(statements)
 
@@ -62,10 +59,7 @@ def resume_script() -> tuple[str, ...]:
 
 def captured_tables(connection: sqlite3.Connection) -> frozenset[str]:
     """The tables that carry triggers of ours."""
-    rows = connection.execute(
-        "SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'syncline\\_%' ESCAPE '\\'"
-    )
-    return frozenset(row[0] for row in rows.fetchall())
+    return frozenset(our_triggers(connection).values())
 
 
 def watched_tables(existing: dict[str, str]) -> frozenset[str]:
