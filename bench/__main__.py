@@ -19,11 +19,11 @@ Job = tuple[str, Callable[[Path], Result]]
 
 def jobs(*, quick: bool, rows: int) -> Iterator[Job]:
     """Name and workload; the quick ones take about two minutes."""
-    sizes = [10_000, rows] if quick else [10_000, rows, rows * 10]
+    sizes = [rows // 10, rows] if quick else [rows // 10, rows, rows * 10]
     for size in sizes:
         yield "W1", lambda folder, size=size: workloads.first_sync(folder, size, "caseload")  # type: ignore[misc]
     yield "W1", lambda folder: workloads.first_sync(folder, rows, "shared")
-    yield "W1", lambda folder: workloads.bytes_of_first_sync(folder, 10_000, "caseload")
+    yield "W1", lambda folder: workloads.bytes_of_first_sync(folder, min(rows, 10_000), "caseload")
     yield "W2", lambda folder: workloads.upload(folder, 2_000 if quick else 10_000)
     yield "W3", lambda folder: workloads.live(folder, 1, 50 if quick else 200)
     yield "W4", lambda folder: workloads.live(folder, 100, 5 if quick else 20)
@@ -33,13 +33,14 @@ def jobs(*, quick: bool, rows: int) -> Iterator[Job]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes")
-    parser.add_argument("--rows", type=int, default=100_000, help="rows of the first sync (default: 100000)")
+    parser.add_argument("--rows", type=int, help="rows of the first sync (default: 100000, with --quick 50000)")
     parser.add_argument("--only", default="", help="workloads, for example W1,W3")
     parser.add_argument("--json", action="store_true", help="one JSON document at the end")
     options = parser.parse_args()
+    rows = options.rows or (50_000 if options.quick else 100_000)
     wanted = {name for name in options.only.upper().split(",") if name}
     results = []
-    for name, run in jobs(quick=options.quick, rows=options.rows):
+    for name, run in jobs(quick=options.quick, rows=rows):
         if wanted and name not in wanted:
             continue
         folder = Path(tempfile.mkdtemp(prefix="syncline-bench-"))
@@ -50,7 +51,7 @@ def main() -> int:
         results.append(result)
         print(f"{result.name}  {result.about}", file=sys.stderr if options.json else sys.stdout)
         for label, value in result.figures.items():
-            print(f"      {label:<22}{value:>12,}", file=sys.stderr if options.json else sys.stdout, flush=True)
+            print(f"      {label:<24}{value:>12,}", file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
     return 0

@@ -2,7 +2,8 @@
 
 Two files with the same rows, both in WAL mode; beside one of them a server, a device that follows, and a device that
 writes. Several host programs update and insert in short transactions, in turns on the one file and on the other, so
-that what else the machine does falls on both. A wait is the time from BEGIN IMMEDIATE to the end of COMMIT.
+that what else the machine does falls on both. A wait is the time from BEGIN IMMEDIATE to the end of COMMIT. How long
+our own transactions held the lock meanwhile stands beside it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.holds import read_holds
 from bench.processes import Server, environment, syncline
 
 ROUNDS = 4
@@ -27,6 +29,7 @@ PATIENTS = 50
 THINK_SECONDS = 0.002
 """Between two transactions of one program: three of them make about a thousand commits a second."""
 DEVICE_WRITES_PER_SECOND = 20
+"""Transactions of the writing device's app."""
 SECRET = "a-secret-of-the-benchmark-of-32-bytes-or-more"
 
 TABLES = f"""
@@ -58,7 +61,7 @@ notes = {{ parent = "visits" }}
 
 @dataclass(frozen=True)
 class Waits:
-    """Of all commits of all programs: how many a second, and how long each took (ms)."""
+    """How many transactions a second, and how long each took (ms)."""
 
     commits_per_second: float
     p50_ms: float
@@ -98,12 +101,12 @@ def run_round(
     return pool.starmap(write_for, [(str(path), seconds, number, mark) for number in range(writers)])
 
 
-def summary(rounds: list[tuple[list[float], int]], seconds: float) -> Waits:
-    waits = sorted(wait for told, _ in rounds for wait in told)
+def summary(waits: list[float], failed: int, seconds: float) -> Waits:
+    ordered = sorted(waits)
     p50, p99, most = (
-        round(waits[min(len(waits) - 1, int(len(waits) * share))] * 1000, 2) for share in (0.5, 0.99, 1.0)
+        round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 2) for share in (0.5, 0.99, 1.0)
     )
-    return Waits(len(waits) / seconds, p50, p99, most, sum(failed for _, failed in rounds))
+    return Waits(len(ordered) / seconds, p50, p99, most, failed)
 
 
 @contextlib.contextmanager
@@ -135,25 +138,36 @@ def write_on_device(path: str) -> None:
         db.execute("PRAGMA foreign_keys = ON")
         for turn in range(10**9):
             visit = 1 + turn % (PATIENTS * 100)
+            db.execute("BEGIN IMMEDIATE")
             db.execute("INSERT INTO notes VALUES(lower(hex(randomblob(16))), ?, 'by a device')", (visit,))
             db.execute("UPDATE visits SET status = 'done' WHERE id = ?", (visit,))
+            db.execute("COMMIT")
             time.sleep(1 / DEVICE_WRITES_PER_SECOND)
 
 
 def measure(folder: Path, writers: int, seconds: float) -> dict[str, Waits]:
-    """`alone` and `beside`: `seconds` of writing each, in turns."""
+    """The host's waits `alone` and `beside`, after `seconds` of writing each, in turns; and `held`: the lock by us."""
     (folder / "syncline.toml").write_text(CONFIGURATION, encoding="utf-8")
     for name in ("alone.db", "clinic.db"):
         with contextlib.closing(sqlite3.connect(folder / name)) as db:
             db.executescript(TABLES)
     syncline(folder, "provision")
-    told: dict[str, list[tuple[list[float], int]]] = {"alone": [], "beside": []}
+    waits: dict[str, list[float]] = {"alone": [], "beside": []}
+    failed = {"alone": 0, "beside": 0}
+    windows = []
     context = multiprocessing.get_context("spawn")
-    with Server(folder) as server, devices(folder, server.url), context.Pool(writers) as pool:
+    server = Server(folder, module="bench.holds")
+    with server, devices(folder, server.url), context.Pool(writers) as pool:
         for number in range(ROUNDS):
             for kind, name in (("alone", "alone.db"), ("beside", "clinic.db")):
-                told[kind] += run_round(pool, folder / name, writers, seconds / ROUNDS, f"round-{number}")
-    return {kind: summary(rounds, seconds) for kind, rounds in told.items()}
+                begun = time.monotonic()
+                for told, failures in run_round(pool, folder / name, writers, seconds / ROUNDS, f"round-{number}"):
+                    waits[kind] += told
+                    failed[kind] += failures
+                if kind == "beside":
+                    windows.append((begun, time.monotonic()))
+    found = {kind: summary(waits[kind], failed[kind], seconds) for kind in waits}
+    return {**found, "held": summary(read_holds(folder, windows), 0, seconds)}
 
 
 def main() -> None:
@@ -173,6 +187,7 @@ def main() -> None:
         print(json.dumps({"throughput_ratio": round(ratio, 3), **{kind: asdict(each) for kind, each in found.items()}}))
         return
     print(f"{options.writers} host programs, {options.seconds:g} s on each file; a wait is BEGIN IMMEDIATE to COMMIT")
+    print("held: how long Syncline's own transactions had the lock, while the host wrote beside it")
     for kind, each in found.items():
         print(
             f"{kind:>7}: {each.commits_per_second:7.0f} commits/s   p50 {each.p50_ms:7.2f} ms   "

@@ -50,14 +50,15 @@ def syncline(folder: Path, *arguments: str) -> str:
 class Server:
     """`syncline serve` on a free port from entering to leaving the block."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, module: str = "syncline") -> None:
         self._folder = folder
+        self._module = module
         self._arguments = arguments
 
     def __enter__(self) -> Server:
         self._log = (self._folder / "server.log").open("w", encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "syncline", "serve", "--port", "0", *self._arguments],
+            [sys.executable, "-m", self._module, "serve", "--port", "0", *self._arguments],
             cwd=self._folder,
             env=environment(),
             stdout=subprocess.PIPE,

@@ -75,9 +75,10 @@ RETENTION_DAYS_DEFAULT = 90
 SENT_DAYS = 7
 """How long a device keeps acknowledged mutations, for a server that is restored from a backup."""
 
-PAGE_ROWS_MAX = 20_000
+PAGE_ROWS_MAX = 5_000
 PAGE_BYTES_TARGET = 4 * 1024 * 1024
-"""A page of a paged download is read in one short snapshot, and ends with the frame that passes one of these."""
+"""A page of a paged download is read in one short snapshot, and ends with the frame that passes one of these. What fits
+into one page is no paged download; a device loads the rows of a paged one without triggers and indexes."""
 
 PROGRESS_BYTES_TARGET = 1024 * 1024
 """How much of a paged download comes between two points from which it can go on."""

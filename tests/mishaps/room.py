@@ -47,7 +47,10 @@ def rooms_are_possible() -> bool:
     if not shutil.which("unshare") or not shutil.which("nsenter"):
         return False
     tried = subprocess.run(
-        ["unshare", "-m", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /mnt"], capture_output=True, timeout=30, check=False
+        ["unshare", "-m", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /mnt"],
+        capture_output=True,
+        timeout=30,
+        check=False,
     )
     return tried.returncode == 0
 
@@ -127,9 +130,7 @@ class Clinic:
         assert self.syncline("provision").status == 0
         self._log = (self.room.folder / "server.log").open("wb")
         command = self.room.command(sys.executable, "-m", "syncline", "serve", "--port", "0")
-        self._server = subprocess.Popen(
-            command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=self._log
-        )
+        self._server = subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=self._log)
         assert self._server.stdout is not None
         self.url = self._server.stdout.readline().removeprefix("listening on ").strip()
         assert self.url, self.log()

@@ -78,7 +78,7 @@ FULL: dict[str, Any] = {
     "details": {"ä": [1, None, 1.5, "🩺"], "b": {}},
     "lasts": timedelta(days=-1, microseconds=1),
     "picture": b"\0\xff" * 20,
-    "title": "O'Neill \"🩺\"",
+    "title": 'O\'Neill "🩺"',
     "address": "2001:db8::1",
 }
 LEAST: dict[str, Any] = {
@@ -102,8 +102,7 @@ def rows(who: str) -> list[dict[str, Any]]:
     """Full, at the edges, and empty."""
     first = WHO.index(who) * 100
     return [
-        {"id": uuid.UUID(int=first + number), **row}
-        for number, row in enumerate((FULL, LEAST, dict.fromkeys(FULL)))
+        {"id": uuid.UUID(int=first + number), **row} for number, row in enumerate((FULL, LEAST, dict.fromkeys(FULL)))
     ]
 
 
@@ -119,26 +118,24 @@ def migrate(everything: Any, draft: Any) -> dict[str, Any]:
     from django.db.migrations.executor import MigrationExecutor
     from django.db.migrations.recorder import MigrationRecorder
 
-    class Migration(migrations.Migration):
-        initial = True
-        operations = [
-            migrations.CreateModel(
-                "Everything",
-                [("id", fields.UUIDField(primary_key=True))],
-                options={"managed": False, "db_table": "clinic_everything"},
-            ),
-            migrations.CreateModel(
-                "Draft",
-                [
-                    ("id", fields.BigAutoField(primary_key=True)),
-                    ("of", fields.ForeignKey("clinic.Everything", fields.DO_NOTHING, db_constraint=False)),
-                    ("body", fields.TextField()),
-                ],
-            ),
-        ]
-
+    migration = migrations.Migration("0001_initial", "clinic")
+    migration.initial = True
+    migration.operations = [
+        migrations.CreateModel(
+            "Everything",
+            [("id", fields.UUIDField(primary_key=True))],
+            options={"managed": False, "db_table": "clinic_everything"},
+        ),
+        migrations.CreateModel(
+            "Draft",
+            [
+                ("id", fields.BigAutoField(primary_key=True)),
+                ("of", fields.ForeignKey("clinic.Everything", fields.DO_NOTHING, db_constraint=False)),
+                ("body", fields.TextField()),
+            ],
+        ),
+    ]
     executor = MigrationExecutor(connection)
-    migration = Migration("0001_initial", "clinic")
     executor.loader.disk_migrations = {("clinic", "0001_initial"): migration}
     executor.loader.migrated_apps = {"clinic"}
     executor.loader.load_disk = lambda: None

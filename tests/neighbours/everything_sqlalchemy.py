@@ -74,7 +74,7 @@ COMMON: dict[str, Any] = {
     "details": {"ä": [1, None, 1.5, "🩺"], "b": {}},
     "lasts": timedelta(days=-1, microseconds=1),
     "picture": b"\0\xff" * 20,
-    "title": "O'Neill \"🩺\"",
+    "title": 'O\'Neill "🩺"',
 }
 LEAST: dict[str, Any] = {
     "day": date(1, 1, 1),
@@ -102,7 +102,9 @@ def rows_of(model: type[Base], keys: list[uuid.UUID]) -> list[Any]:
         moment = datetime(2026, 11, 22, 22, 31, 5, 123456, tzinfo=timezone(timedelta(hours=2)))
         digits = Decimal("12345678901234567890.1234567890")
         extra = [{"sent": moment, "price": digits}, {"sent": datetime(2, 1, 1, tzinfo=UTC)}, {"sent": None}]
-    return [model(id=key, **{**row, **more}) for key, row, more in zip(keys, (COMMON, LEAST, EMPTY), extra, strict=True)]
+    return [
+        model(id=key, **{**row, **more}) for key, row, more in zip(keys, (COMMON, LEAST, EMPTY), extra, strict=True)
+    ]
 
 
 def values_of(row: Base) -> dict[str, str]:

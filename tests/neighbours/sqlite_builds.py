@@ -72,7 +72,9 @@ def _source(build: Build, place: Path) -> Path:
     if npm is None:
         raise NoBuildError("there is no npm, which SQLite's source is fetched with")
     try:
-        subprocess.run([npm, "pack", "--silent", build.package], cwd=place, capture_output=True, check=True, timeout=120)
+        subprocess.run(
+            [npm, "pack", "--silent", build.package], cwd=place, capture_output=True, check=True, timeout=120
+        )
         (package,) = place.glob("*.tgz")
     except (subprocess.SubprocessError, ValueError) as error:
         raise NoBuildError(f"{build.package} could not be fetched: {error}") from error
@@ -92,6 +94,8 @@ def _compile(source: Path, place: Path) -> None:
         raise NoBuildError("SQLite is compiled for Linux only, with cc, gcc or clang")
     options = [f"-DSQLITE_{option}" for option in OPTIONS]
     command = [compiler, "-O1", "-fPIC", "-shared", *options, str(source), "-o", "libsqlite3.so.0"]
-    done = subprocess.run([*command, "-lpthread", "-ldl", "-lm"], cwd=place, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        [*command, "-lpthread", "-ldl", "-lm"], cwd=place, capture_output=True, text=True, timeout=280
+    )
     if done.returncode:
         raise NoBuildError(f"SQLite {source} does not compile here: {done.stderr[-500:]}")

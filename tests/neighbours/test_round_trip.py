@@ -73,7 +73,9 @@ def test_sqlalchemy_on_both_ends(tmp_path: Path) -> None:
             assert (report.uploaded_mutations, report.rejected) == (6, 0)
             assert rows_of(nurse.path, names) == rows_of(company.path, names)
             for model in models:
-                written = [row for keys in (OFFICE_KEYS, NURSE_KEYS) for row in everything_sqlalchemy.rows_of(model, keys)]
+                written = [
+                    row for keys in (OFFICE_KEYS, NURSE_KEYS) for row in everything_sqlalchemy.rows_of(model, keys)
+                ]
                 expected = sorted((values_of(row) for row in written), key=lambda row: row["id"])
                 assert read(nurse.path, model) == read(company.path, model) == expected
 
@@ -143,7 +145,9 @@ def test_django_migrates_its_own_tables_on_a_replica(tmp_path: Path) -> None:
         told = json.loads(django("migrate", nurse.path))
         assert told == {"drafts": 1, "drafts_of_synced_rows": 1, "applied": ["0001_initial"]}
         django("write", nurse.path, "nurse")
-        wait_for(lambda: nurse.status.pending == 0 and nurse.status.state == "live", "the nurse's rows are in the office")
+        wait_for(
+            lambda: nurse.status.pending == 0 and nurse.status.state == "live", "the nurse's rows are in the office"
+        )
         names = ["clinic_everything"]
         wait_for(lambda: rows_of(nurse.path, names) == rows_of(company.path, names), "both sides are equal")
         assert len(rows_of(company.path, names)["clinic_everything"]) == 6

@@ -26,6 +26,7 @@ def test_the_stated_minimum_is_the_one_that_is_tested() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("build", [OLDEST, NEWEST], ids=["oldest", "newest"])
 def test_a_replica_does_all_that_it_does_on_this_sqlite(build: Build) -> None:
     """The replica's own tests, in a process whose SQLite is that one."""
@@ -37,7 +38,7 @@ def test_a_replica_does_all_that_it_does_on_this_sqlite(build: Build) -> None:
     kept["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     files = [f"tests/replica/test_{name}.py" for name in REPLICA_TESTS]
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:xdist", *files]
-    done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "100%" in done.stdout
 

@@ -15,7 +15,9 @@ from syncline.model import forms
 
 zones = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 12, 31))
-numbers = st.decimals(allow_nan=False, allow_infinity=False, places=None)
+numbers = st.decimals(allow_nan=False, allow_infinity=False, places=None).filter(
+    lambda number: abs(number.adjusted()) <= forms.DECIMAL_PLACES_MAX
+)
 
 
 @given(moments)
@@ -94,6 +96,8 @@ def test_plain_numbers_are_decimals_too(whole: int, real: float) -> None:
         (forms.decimal_form, "1,5"),
         (forms.decimal_form, True),
         (forms.decimal_form, b"1"),
+        (forms.decimal_form, "1E999999999"),
+        (forms.decimal_form, Decimal("1E-999999999")),
     ],
 )
 def test_what_is_not_of_the_type_is_refused(form: Callable[[object], str], value: object) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import pytest
 from tests.replica.conftest import LINES, VISITS
 from tests.replica.messages import Bench, plan_of, put, remove
+from tests.replica.staging import three_pages
 
 from syncline.model.program import build_program
 from syncline.model.schema import Column, Table
+from syncline.replica.wipe import wipe_file
+from syncline.values import decode_value
 
 ROW = (1, "p-1", "planned", 5, "n")
 WIDER = Table("visits", (*VISITS.columns, Column("room", "TEXT")), ("id",), generated_key=True)
@@ -74,9 +75,19 @@ def test_a_wipe_leaves_the_apps_own_tables(bench: Bench, drafts: sqlite3.Connect
     bench.file.wipe("dismissed")
     assert drafts.execute("SELECT body FROM drafts").fetchall() == [("half a sentence",)]
     assert names(drafts) == {"own_drafts", "own_today"}
-    with pytest.raises(sqlite3.OperationalError, match="no such table: main.visits"):
+    with pytest.raises(sqlite3.OperationalError, match=r"no such table: main\.visits"):
         drafts.execute("SELECT * FROM own_today")
     assert drafts.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_for_the_next_user_of_the_file_they_are_whole_again(bench: Bench, drafts: sqlite3.Connection) -> None:
+    """`replace_user`: the file is emptied of what was the office's, and filled for somebody else."""
+    wipe_file(bench.file.store, None)
+    bench.hello(user="nurse-18")
+    bench.cut(put("visits", (1, "p-9", "new", 0, None)))
+    assert drafts.execute("SELECT * FROM own_today").fetchall() == [(1, "half a sentence")]
+    drafts.execute("INSERT INTO drafts VALUES (2, 1, 'another')")
+    assert drafts.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
 # ---------------------------------------------------------------- UNIQUE
@@ -116,7 +127,7 @@ def test_a_column_of_the_apps_own_stays_on_the_device(bench: Bench, app: sqlite3
     """P4, P20: it is never uploaded, and neither a row from the office nor a new program empties it."""
     bench.cut(put("visits", ROW))
     app.execute("ALTER TABLE visits ADD COLUMN is_open INTEGER NOT NULL DEFAULT 0")
-    app.execute("ALTER TABLE visits ADD COLUMN \"it's mine\" TEXT")
+    app.execute('ALTER TABLE visits ADD COLUMN "it\'s mine" TEXT')
     app.execute("UPDATE visits SET is_open = 1, \"it's mine\" = 'x'")
     assert bench.mutations() == []
     bench.cut(put("visits", (1, "p-1", "done", 6, "n")))
@@ -124,8 +135,18 @@ def test_a_column_of_the_apps_own_stays_on_the_device(bench: Bench, app: sqlite3
     assert bench.brief() == [(1, "U", 1, {"status": ("late", "done")})]
     widen(bench)
     bench.cut(put("visits", (1, "p-1", "done", 6, "n", "r-1"), (2, "p-2", "new", 0, None, None)), reset=True)
-    kept = "SELECT id, status, room, is_open, \"it's mine\" FROM visits ORDER BY id"
+    kept = 'SELECT id, status, room, is_open, "it\'s mine" FROM visits ORDER BY id'
     assert app.execute(kept).fetchall() == [(1, "late", "r-1", 2, "x"), (2, "new", None, 0, None)]
+
+
+def test_a_column_of_the_apps_own_is_there_before_the_first_row(bench: Bench, app: sqlite3.Connection) -> None:
+    """A long first sync makes its tables aside, without it, and puts them in the place of the empty ones otherwise."""
+    app.execute("ALTER TABLE visits ADD COLUMN is_open INTEGER NOT NULL DEFAULT 7")
+    app.execute("CREATE UNIQUE INDEX own_unique ON visits (status)")
+    three_pages(bench).run()
+    assert app.execute("SELECT count(*), sum(is_open) FROM visits").fetchone() == (35, 35 * 7)
+    (sql,) = app.execute("SELECT sql FROM sqlite_schema WHERE name = 'own_unique'").fetchone()
+    assert sql == "CREATE INDEX own_unique ON visits (status)"
 
 
 def test_a_column_that_the_office_now_has_too_is_the_offices(bench: Bench, app: sqlite3.Connection) -> None:
@@ -160,8 +181,6 @@ def test_a_read_that_turns_into_a_write_fails_at_once_and_loses_nothing(bench: B
 )
 def test_a_value_leaves_the_device_as_it_is(value: Any, bench: Bench, app: sqlite3.Connection) -> None:
     """P16: 17 digits, bytes that are no text, the largest integer: by the triggers, the upload and the way back."""
-    from syncline.values import decode_value
-
     app.execute("INSERT INTO visits (id, note) VALUES (1, ?)", (value,))
     sent = decode_value(bench.brief()[0][-1]["note"][0])
     assert (type(sent), sent) == (type(value), value)

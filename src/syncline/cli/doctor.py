@@ -9,6 +9,7 @@ import typer
 from syncline.cli.options import CONFIG_DEFAULT, Config, Json
 from syncline.cli.output import print_json, print_line
 from syncline.cli.server_extra import load, server_extra, with_source
+from syncline.error_catalogue import remedy_of
 from syncline.errors import SynclineError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def doctor(config: Config = CONFIG_DEFAULT, json: Json = False) -> None:
         settings = load(config)
         found = with_source(settings, lambda source: _examine(settings, source))
     except SynclineError as error:
-        found = [Finding(error.message, error.hint, error.error_code)]
+        found = [Finding(error.message, error.hint or remedy_of(error.error_code), error.error_code)]
     if json:
         findings = [{"what": each.what, "remedy": each.remedy, "code": each.code} for each in found]
         print_json({"ok": not found, "findings": findings})
@@ -44,7 +45,7 @@ async def _examine(settings: Settings, source: Source) -> list[Finding]:
     try:
         plan = await load_plan(settings, source)
     except SynclineError as error:
-        misfit = Finding(error.message, error.hint, error.error_code)
+        misfit = Finding(error.message, error.hint or remedy_of(error.error_code), error.error_code)
         return [misfit, *await source.diagnose(None)]
     return await source.diagnose(plan)
 

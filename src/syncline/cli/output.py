@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from syncline.error_catalogue import remedy_of
 from syncline.errors import SynclineError
 
 CELL_CHARACTERS_MAX = 60
@@ -50,8 +51,9 @@ def print_note(text: str) -> None:
 
 
 def print_error(error: SynclineError) -> None:
-    """What happened, what to do next, and the stable code."""
-    print_note(f"Error: {error}")
+    """What happened, what to do next (from the catalogue, where the error does not say it), and the stable code."""
+    hint = error.hint or remedy_of(error.error_code)
+    print_note(f"Error: {' '.join(part for part in (error.message, hint) if part)} [{error.error_code}]")
 
 
 def _safe(text: str, encoding: str | None) -> str:

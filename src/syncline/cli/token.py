@@ -40,9 +40,7 @@ def claim_of(text: str) -> tuple[str, str]:
     """`NAME=VALUE` as typed after --claim; ConfigError for anything else."""
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise ConfigError(
-            f'--claim "{text}" is not NAME=VALUE.', hint="For example --claim tenant=acme.", code="usage"
-        )
+        raise ConfigError(f'--claim "{text}" is not NAME=VALUE.', hint="For example --claim tenant=acme.", code="usage")
     if name in ("sub", "exp", "iat"):
         hint = "Use --sub." if name == "sub" else "Use --ttl."
         raise ConfigError(f"--claim cannot set {name}.", hint=hint, code="usage")

@@ -17,7 +17,7 @@ CONFIGURATION: tuple[Section, ...] = (
         (
             wrong(
                 "config",
-                "The configuration is wrong; where there are several mistakes, each stands on a line with its own code.",
+                "The configuration is wrong; of several mistakes each stands on a line with its own code.",
                 "Correct the lines that are named; nothing was started.",
             ),
             wrong(

@@ -29,7 +29,9 @@ REJECTIONS: tuple[Section, ...] = (
                 "Try it again with a key from replica.new_key.",
             ),
             _refused("depends", "It stands on a row that was refused.", "Correct that one, then write this again."),
-            _refused("group", "Another change of the same transaction was refused.", "Look at the one with its own code."),
+            _refused(
+                "group", "Another change of the same transaction was refused.", "Look at the one with its own code."
+            ),
             _refused("out_of_range", "The sum does not fit into 64 bits.", "Correct the number."),
             _refused("unique", "Another row has this value already.", "Choose another value."),
             _refused("not_null", "The source wants a value.", "Fill it in."),

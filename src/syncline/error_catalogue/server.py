@@ -12,7 +12,7 @@ def _source(code: str, meaning: str, remedy: str, *, again: bool = False) -> Ent
 SERVER: tuple[Section, ...] = (
     Section(
         "The source",
-        "who runs the server: on standard error, in its log, in `/readyz` and `syncline doctor`; devices wait meanwhile",
+        "who runs the server: on standard error, in its log, `/readyz` and `syncline doctor`; devices wait meanwhile",
         (
             _source("source", "The company's database refused something.", "The message has its own words."),
             _source("source_missing", "There is no database file at [source] url.", "Correct the path."),
@@ -20,6 +20,11 @@ SERVER: tuple[Section, ...] = (
                 "source_unreadable",
                 "The source's file cannot be opened as a SQLite database.",
                 "Is it one, and may the server's user read and write it and its folder?",
+            ),
+            _source(
+                "source_is_replica",
+                "The source is a device's file.",
+                "Name the company's own database in [source] url.",
             ),
             _source(
                 "source_read_only",
@@ -143,7 +148,13 @@ SERVER: tuple[Section, ...] = (
             Entry("not_ready", "The service is starting or stopping.", "Nothing.", again=True, http=(503,)),
             Entry("overloaded", "The server has too much to do.", "Nothing.", again=True, http=(503,)),
             Entry("too_many_requests", "This user asks too often.", "Nothing.", again=True, http=(429,)),
-            Entry("internal", "The server met a fault of its own.", "Its log has the details.", again=True, http=(500, 503)),
+            Entry(
+                "internal",
+                "The server met a fault of its own.",
+                "Its log has the details.",
+                again=True,
+                http=(500, 503),
+            ),
             Entry("server", "The server answered with an error.", "The message has its words.", again=True),
         ),
     ),

@@ -16,6 +16,9 @@ from decimal import Decimal, InvalidOperation
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?", re.ASCII)
 _ZONE = re.compile(r"(?:[zZ]|([+-])(\d\d):?(\d\d)?(?::?(\d\d))?)$", re.ASCII)
+DECIMAL_PLACES_MAX = 131_072
+"""Before or after the point, as in PostgreSQL: `1E999999999` would be a gigabyte of digits."""
+
 _UUID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -77,7 +80,11 @@ def decimal_form(value: object) -> str:
         number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     except InvalidOperation as error:
         raise ValueError("not a number") from error
-    return format(number, "f") if number.is_finite() else str(number)
+    if not number.is_finite():
+        return str(number)
+    if abs(number.adjusted()) > DECIMAL_PLACES_MAX:
+        raise ValueError("a number of more digits than any database holds")
+    return format(number, "f")
 
 
 # ---------------------------------------------------------------- reading

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -46,7 +45,7 @@ def replica_error(error: sqlite3.Error | OSError, path: str | Path) -> ReplicaEr
 def file_identity(path: str | Path) -> tuple[int, int] | None:
     """By which a file is known whatever its path says; None while there is none."""
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

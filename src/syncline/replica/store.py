@@ -71,7 +71,7 @@ def read_state(connection: sqlite3.Connection) -> State:
 
 
 class Store:
-    """Opens or creates the file. ReplicaError where it is no SQLite file, one of a later Syncline, or SQLite too old."""
+    """Opens or creates the file. ReplicaError where it is no SQLite file or a later one, or SQLite is too old."""
 
     def __init__(
         self,

@@ -87,7 +87,9 @@ class HttpTransport:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(
-                f'"{url}" is not a server\'s address.', hint="Write https://host or http://host:port.", code="server_url"
+                f'"{url}" is not a server\'s address.',
+                hint="Write https://host or http://host:port.",
+                code="server_url",
             )
         self._url = url.rstrip("/")
         self._token = token

@@ -123,17 +123,19 @@ class Downloads:
         staged = position.staged
         if staged is None:
             return await self._next(device, claims, position)
+        asked = position
         if staged.token.is_reset:
             position = replace(position.anew(), staged=staged)
         survey = await self._source.read_survey(claims, staged.token.known(position.cursor))
         if not staged.token.fits(survey) or position.is_reset != staged.token.is_reset:
             return await self._next(device, claims, replace(position, staged=None))
-        dropped = position.held - survey.granted
-        if dropped:
-            return self._drop_only(position, dropped, survey, stage="keep")
+        revoked = asked.held - survey.granted
+        if revoked:
+            return self._drop_only(asked, revoked, survey, stage="keep")
         return self._job(device, claims, position, staged.buckets, staged.token)
 
     async def _next(self, device: str, claims: Claims, position: Position) -> CutFrames | Job:
+        asked = position
         for _ in range(ATTEMPTS_MAX):
             known = (position.cursor,) if position.cursor else ()
             survey = await self._source.read_survey(claims, known)
@@ -141,6 +143,9 @@ class Downloads:
                 position = position.anew()
                 continue
             found = await self._attempt(device, claims, position, survey)
+            revoked = asked.held - survey.granted
+            if isinstance(found, Job) and revoked:  # now, and not when all pages have come, perhaps hours later
+                return self._drop_only(asked, revoked, survey, stage=None)
             if found is not None:
                 return found
         raise SourceBusyError("Grants or tables change too fast for a cut.", hint="It is tried again.")
@@ -163,11 +168,10 @@ class Downloads:
             )
             if not cut.valid or cut.generation != survey.generation or not (held | new) <= cut.granted:
                 return None
+            if (position.held - held) & cut.granted:  # granted again meanwhile: what changed in them was not read
+                return None
             if not cut.overflow:
                 return self._cut(position, walk, page, cut)
-        dropped = position.held - held
-        if dropped:
-            return self._drop_only(position, dropped, survey, stage=None)
         return self._job(device, claims, position, new, None, walk=walk, survey=survey, first=page)
 
     async def _first_page(self, claims: Claims, position: Position, walk: Walk) -> Page:

@@ -170,7 +170,8 @@ class LiveConnection:
             self._handle(Event.SENT)
         else:
             self._service.fan_out.leave(self)
-            self._start(self._send_cut(self._offered, Event.SENT))
+            offered, self._offered = self._offered, ()  # not kept for the next hour, once per idle connection
+            self._start(self._send_cut(offered, Event.SENT))
 
     def _send_beat(self) -> None:
         beat: dict[str, Any] = {"t": "heartbeat", "head": self._head, "time": self._service.clock.now_us()}

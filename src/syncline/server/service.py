@@ -128,7 +128,7 @@ class Service:
             before_us = self.clock.now_us() - self._retention_days * 86_400 * SECOND
             if not await self.source.prune(term, before_us):
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(limits.PRUNE_STEP_SECONDS_MAX)
 
     async def _keep_pruning(self) -> None:
         await asyncio.sleep(limits.PRUNE_FIRST_SECONDS)

@@ -47,4 +47,6 @@ def trouble_of(error: sqlite3.Error | OSError) -> Trouble:
     if isinstance(error, OSError):
         return _BY_ERRNO.get(error.errno or 0, Trouble.OTHER)
     number = getattr(error, "sqlite_errorcode", None)
+    if number == sqlite3.SQLITE_IOERR_SHMSIZE:  # of a WAL's index: it could not be made longer
+        return Trouble.DISK_FULL
     return Trouble.OTHER if number is None else _BY_NUMBER.get(number & 0xFF, Trouble.OTHER)

@@ -16,7 +16,10 @@ LOOK_SECONDS = 0.002
 
 
 def begin_write(connection: sqlite3.Connection) -> float:
-    """BEGIN IMMEDIATE; the seconds that somebody else's transaction was waited for. sqlite3.OperationalError if the lock is not to be had for the connection's busy timeout."""
+    """BEGIN IMMEDIATE; the answer is how many seconds somebody else's transaction was waited for.
+
+    sqlite3.OperationalError if the lock is not to be had for the connection's busy timeout.
+    """
     (patience_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute("PRAGMA busy_timeout = 0")
     try:

@@ -18,6 +18,7 @@ from syncline.errors import ConfigError, NotProvisionedError
 from syncline.model.merge import Stamp
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
 from syncline.source.port import Cut, PageSize, SourceRefusedError, Walk, WriteTransaction
+from syncline.testing.contract_delta import DeltaContract
 from syncline.testing.contract_downloads import DownloadContract
 from syncline.testing.contract_lab import Bench, SourceLab
 from syncline.testing.contract_migrations import MigrationContract
@@ -72,7 +73,13 @@ def removes(cut: Cut, table: str) -> set[tuple[str, str]]:
 
 
 class SourceContract(
-    NamesContract, ShapesContract, ReplaceContract, StatementsContract, DownloadContract, MigrationContract
+    NamesContract,
+    ShapesContract,
+    ReplaceContract,
+    StatementsContract,
+    DownloadContract,
+    DeltaContract,
+    MigrationContract,
 ):
     """The whole suite: what follows, and one base per subject. It grows with whatever a source has had to learn."""
 

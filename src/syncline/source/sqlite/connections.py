@@ -19,6 +19,9 @@ from syncline.system.trouble import Trouble, trouble_of
 
 T = TypeVar("T")
 READERS = 4
+_OF_REPLICA = """
+SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('syncline_state', 'syncline_parked')
+"""
 PAGERS = 2
 """Connections for the pages of large downloads, so that no small read stands behind one."""
 
@@ -74,13 +77,23 @@ class Connections:
     def _connection(self, worker: Worker) -> sqlite3.Connection:
         if worker not in self._open:
             self.require_same_file()
+            connection = None
             try:
                 connection = open_database(self._path, busy_seconds=BUSY_SECONDS, prepare=self._prepare)
                 in_memory = worker not in self.paging  # lists of keys may be as long as a table
                 connection.execute(f"PRAGMA temp_store = {'MEMORY' if in_memory else 'FILE'}")
-                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                (of_replica,) = connection.execute(_OF_REPLICA).fetchone()
             except sqlite3.DatabaseError as error:
+                if connection is not None:
+                    connection.close()
                 raise opening_error(error, self._path) from error
+            if of_replica == 2:
+                connection.close()
+                raise SourceError(
+                    f'"{self._path}" is a device\'s file: it holds a copy of what one user may see.',
+                    hint="Name the company's own database in [source] url.",
+                    code="source_is_replica",
+                )
             if worker is self.writer:
                 connection.execute("PRAGMA foreign_keys = ON")
             self._open[worker] = connection

@@ -19,7 +19,7 @@ from syncline.source.sqlite.signatures import StoredSignature, fold_waiting, rea
 from syncline.source.sqlite.suspending import MIGRATION, watched_tables
 from syncline.system.database import immediate
 
-VERSION = 2
+VERSION = 3
 
 
 def wanted_objects(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:

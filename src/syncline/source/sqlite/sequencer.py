@@ -26,6 +26,7 @@ from syncline.source.sqlite.paths import affected_table, moved_sql, moved_table,
 from syncline.source.sqlite.signatures import store_signatures
 from syncline.source.sqlite.stamps import Changes, fold_changes
 from syncline.source.sqlite.standing import Standing
+from syncline.source.sqlite.turns import Turns
 from syncline.source.sqlite.writing import write_transaction
 from syncline.system.database import fetch_all
 from syncline.values import encode_row
@@ -76,6 +77,7 @@ class SqliteSequencer:
         self._sql = sql
         self._clock = clock
         self._standing = standing
+        self._turns = Turns(connection)
         self.head: Head | None = None
         laid_out.create_tables(connection)
         for table in sql.tables.values():
@@ -128,11 +130,9 @@ class SqliteSequencer:
             batch.raised = raised_by(self._sql.plan, batch.gaps)
             dirty = self._dirty_tables()
             batch.markers = [row[0] for row in self._db.execute("SELECT id FROM syncline_marker")]
-            batch.included = self._db.execute(
-                "SELECT d.device, d.last FROM syncline_device d LEFT JOIN syncline_included i ON i.device = d.device "
-                "WHERE d.last > coalesce(i.number, 0)"
-            ).fetchall()
+            batch.included = self._turns.read()
             if not dirty and not batch.markers and not batch.included and not batch.gaps:
+                self._turns.done()
                 return None
             self._compute(batch, dirty)
             for table, rows in (("entry", batch.entries), ("row_state", batch.images), ("truth", batch.truths)):
@@ -141,6 +141,7 @@ class SqliteSequencer:
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
         checkpoint = self._write(batch, head, dirty)
+        self._turns.done()
         self.head = checkpoint.head
         return checkpoint
 

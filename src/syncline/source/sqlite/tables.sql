@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS syncline_truth(
 -- The checkpoint from which on a table is sent whole to every device that stands below it.
 CREATE TABLE IF NOT EXISTS syncline_generation(table_name TEXT PRIMARY KEY, checkpoint INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS syncline_included(device TEXT PRIMARY KEY, number INTEGER, checkpoint INTEGER) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS syncline_included_newest ON syncline_included(checkpoint);
 
 -- Written by retention: which checkpoint was the newest at which time, noted now and then. The horizon is in syncline_meta.
 CREATE TABLE IF NOT EXISTS syncline_moment(checkpoint INTEGER PRIMARY KEY, time_us INTEGER NOT NULL);
@@ -42,6 +43,8 @@ CREATE TABLE IF NOT EXISTS syncline_device(
   device TEXT PRIMARY KEY, number INTEGER UNIQUE, user TEXT NOT NULL, nonce_used TEXT, nonce_issued TEXT,
   last INTEGER NOT NULL DEFAULT 0, last_stamp INTEGER NOT NULL DEFAULT 0, floor INTEGER NOT NULL DEFAULT 0,
   created_us INTEGER, seen_us INTEGER, replaces TEXT, details TEXT) WITHOUT ROWID;
+-- In which order devices last sent mutations; written by uploads alone.
+CREATE TABLE IF NOT EXISTS syncline_turn(turn INTEGER PRIMARY KEY, device TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS syncline_outcome(
   device TEXT, number INTEGER, id BLOB, kind TEXT, code TEXT, reason TEXT, table_name TEXT, op TEXT, key TEXT,
   conflicts TEXT, at_us INTEGER, PRIMARY KEY(device, number)) WITHOUT ROWID;

@@ -22,6 +22,7 @@ from syncline.source.sqlite.capture import Capture
 from syncline.source.sqlite.feed import FeedReader
 from syncline.source.sqlite.layout import PlanSql, TableSql
 from syncline.source.sqlite.stamps import RowStamps
+from syncline.source.sqlite.turns import take_turn
 from syncline.source.sqlite.upload_sql import places
 from syncline.system.database import execute, fetch_all
 from syncline.values import Key, Value, encode_row, encode_value, key_text
@@ -238,6 +239,7 @@ class SqliteWrite:
             "WHERE device = ?1",
             (device.device, last, last_stamp_us, floor, self._clock.now_us()),
         )
+        take_turn(self._db, device.device)
         self._db.execute(
             "UPDATE syncline_context SET stamp = NULL, writer = NULL, floor = max(floor, ?1)", (last_stamp_us,)
         )

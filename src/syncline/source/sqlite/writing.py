@@ -1,4 +1,4 @@
-"""The source's write transactions: they wait for the company's programs as `system.writing` says, and leave them room."""
+"""The source's write transactions: they wait for the company's programs as `system.writing` says, and leave room."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ class Rest:
     """The time between two uploads in a row, in which the lock is free.
 
     A program that finds it taken looks again after 1, 2, 5, 10 … ms: were there no gaps it would meet one upload after
-    the other. So after each the lock is left alone for a moment; while somebody else writes, for as long as it was held.
+    the other. So after each the lock is left alone for a moment, and while somebody else writes for as long as it was
+    held.
     """
 
-    def __init__(
-        self, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
         self._now = now
         self._sleep = sleep
         self._ends = 0.0

@@ -13,6 +13,9 @@ from syncline.testing.simulation.oracle import Done
 from syncline.testing.simulation.streams import SimulatedStream
 from syncline.testing.world import Determinism, VirtualClock
 
+OFFICES = "updated_at"
+"""The column whose merge policy is `server`: an insert says nothing of it."""
+
 
 class SimulatedDevice:
     """`journal` is what its app committed, as the oracle remembers it; `look` an ordinary reader of the file."""
@@ -81,7 +84,11 @@ class SimulatedDevice:
         drawn = values.draw(table, [column for column in columns if column.startswith("x")])
         if row is None:
             insert(db, table, key, drawn)
-            return [Done(number, "I", table, key, drawn, {}, marked)]
+            whole = dict(
+                zip(columns, db.execute(f"SELECT * FROM {table} WHERE id = ?", (key,)).fetchone(), strict=True)
+            )
+            written = {column: value for column, value in whole.items() if column not in ("id", OFFICES)}
+            return [Done(number, "I", table, key, written, {}, marked)]
         old = dict(zip(columns, row, strict=True))
         if rng.random() < 0.2:
             db.execute(f"DELETE FROM {table} WHERE id = ?", (key,))

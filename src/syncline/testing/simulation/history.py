@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ WEIGHTS = {
     "deliver": 36.0,
     "checkpoint": 10.0,
     "office": 6.0,
-    "reassign": 1.5,
+    "reassign": 3.0,
     "hello": 1.0,
     "crash": 2.0,
     "restart": 0.4,
@@ -47,7 +47,10 @@ SETTLE_ROUNDS_MAX = 400
 class Simulation:
     """`stats` counts what happened; `traffic.trace` is a digest of all events and messages."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(
+        self, seed: int, folder: Path, often: Mapping[str, float] | None = None, page_rows: int | None = None
+    ) -> None:
+        self._weights = {**WEIGHTS, **(often or {})}
         self.rng = rng = random.Random(seed)
         self.clock = VirtualClock()
         self.stats: Counter[str] = Counter()
@@ -55,6 +58,8 @@ class Simulation:
         self._values = Values(rng)
         self.company = Company(folder / "clinic.db", rng, self._values, determinism)
         self.server = SimulatedServer(self.company, self.clock, determinism, rng, self.stats, self._meanwhile)
+        if page_rows is not None:
+            self.server.make_pages(page_rows)
         self.migrations = Migrations(self.company, self.server, rng)
         self._checkers = Checkers(self.server)
         self.traffic = Traffic(self.server, self._checkers, self.clock, rng, self.stats)
@@ -94,7 +99,7 @@ class Simulation:
     def _step(self) -> None:
         self.clock.advance(self.rng.randint(500, 4_000))
         device = self.rng.choice(self.devices)
-        act = self.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        act = self.rng.choices(list(self._weights), list(self._weights.values()))[0]
         self.stats["events"] += 1
         self.traffic.trace.update(act.encode() + device.name.encode())
         self._acts[act](device)
@@ -198,9 +203,17 @@ class Simulation:
         self.server.do(self.server.beat)
 
 
-def run(seed: int, folder: Path, steps: int = 160) -> Simulation:
-    """Play one history to its quiet end; BrokenPromiseError if a checker found something."""
-    simulation = Simulation(seed, folder)
+def run(
+    seed: int,
+    folder: Path,
+    steps: int = 160,
+    *,
+    often: Mapping[str, float] | None = None,
+    page_rows: int | None = None,
+) -> Simulation:
+    """Play one history to its quiet end; BrokenPromiseError if a checker found something. `often`: acts that are to
+    come more or less often than in WEIGHTS; `page_rows`: how many rows a page has, else drawn."""
+    simulation = Simulation(seed, folder, often, page_rows)
     try:
         simulation.run(steps)
     finally:

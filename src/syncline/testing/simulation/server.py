@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from syncline.errors import SchemaChangedError, SourceBusyError, SynclineError
@@ -119,6 +120,11 @@ class SimulatedServer:
         if not fits:
             self._make_fit()
         self._begin_term()
+
+    def make_pages(self, rows: int) -> None:
+        """Of so many rows each."""
+        self.paging = replace(self.paging, size=PageSize(rows, 1_000_000))
+        self._tune()
 
     def _tune(self) -> None:
         self.service.downloads.paging = self.paging
