@@ -241,17 +241,16 @@ def test_what_is_wrong_with_the_mount_is_told_at_once(company: Company) -> None:
 
 def test_a_plain_mount_that_cannot_start_says_so_and_tries_again(company: Company) -> None:
     """In one loop: not provisioned, then provisioned; and once the loop is gone nothing is held."""
+    from syncline.cli import main
     from syncline.server import create_app
 
-    company.execute("DROP TABLE syncline_meta")
+    assert main.run(["deprovision", "--yes", "--config", str(company.config)]) == 0
     application = create_app(company.config).state.syncline.runtime
 
     async def run() -> None:
         for _ in range(2):
             with pytest.raises(Exception, match="syncline provision"):
                 await application.running()
-        from syncline.cli import main
-
         assert await asyncio.to_thread(main.run, ["provision", "--config", str(company.config)]) == 0
         services = await asyncio.gather(*(application.running() for _ in range(5)))
         assert len({id(service) for service in services}) == 1

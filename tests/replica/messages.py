@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from syncline.model.program import Program
-from syncline.model.schema import Schema, Table
 from syncline.model.resolving import resolve
+from syncline.model.schema import Schema, Table
 from syncline.model.scopes import Plan, PlanConfig, ScopeConfig, TableConfig
 from syncline.protocol.messages import HelloAnswer
 from syncline.replica.apply import AppliedCut
