@@ -52,7 +52,7 @@ def test_the_same_seed_is_the_same_history(tmp_path: Path) -> None:
 def test_the_histories_are_not_empty(tmp_path: Path) -> None:
     """Pages, breaks, streams, migrations, restarts and prunes do happen in them."""
     stats: Counter[str] = Counter()
-    often = {"migrate": 4, "go_live": 12, "prune": 2, "restart": 2}
+    often = {"migrate": 4, "go_live": 12, "prune": 2, "restart": 2, "reassign": 8}
     for seed in range(5):
         (tmp_path / str(seed)).mkdir()
         stats.update(run(seed, tmp_path / str(seed), often=often).stats)
