@@ -41,7 +41,7 @@ WEIGHTS = {
     "beat": 0.5,
 }
 """How often each act comes, beside the others."""
-SETTLE_ROUNDS_MAX = 400
+SETTLE_ROUNDS_MAX = 100
 
 
 class Simulation:

@@ -66,6 +66,16 @@ class Migrations:
     def _run(self, *statements: str) -> Step:
         return lambda: self._company.run(*statements)
 
+    def _run_and_work(self, *statements: str) -> Step:
+        """What the company writes before anybody has noticed is seen by no trigger."""
+
+        def run() -> None:
+            self._company.run(*statements)
+            for _ in range(self._rng.randint(0, 3)):
+                self._company.work()
+
+        return run
+
     def _name(self) -> str:
         """A column's name that was never used: whatever has it, has its values."""
         self._names += 1
@@ -111,7 +121,7 @@ class Migrations:
         columns = ", ".join([*(part.split()[0] for part in DEFINED[table].split(", ")), *others])
         defined = ", ".join((DEFINED[table], *others))
         return [
-            self._run(
+            self._run_and_work(
                 f"CREATE TABLE new_{table}({defined})",
                 f"INSERT INTO new_{table}({columns}) SELECT {columns} FROM {table}",
                 f"DROP TABLE {table}",
@@ -126,7 +136,7 @@ class Migrations:
         found = [name for (name,) in self._company.db.execute(names)]
         if not found:
             return self._add()
-        return [self._run(f'DROP TRIGGER "{self._rng.choice(found)}"')]
+        return [self._run_and_work(f'DROP TRIGGER "{self._rng.choice(found)}"')]
 
     def _away(self) -> list[Step]:
         """A table has another name for a while."""
