@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
-from syncline.source.sqlite.source import SqliteSource
-from syncline.source.sqlite.threads import drive
+from syncline.testing.company_database import SqliteDatabase
 from syncline.testing.contract_lab import Dialect
 from syncline.testing.contract_migrations import ANNS, MigratingCompany
 from syncline.testing.contract_shapes import ShapesContract
 from syncline.testing.contract_statements import StatementsContract
 from syncline.testing.source_contract import SourceContract
-
-T = TypeVar("T")
 
 SQLITE = Dialect(
     "sqlite",
@@ -28,49 +24,29 @@ SQLITE = Dialect(
     has_null_keys=True,
     has_virtual_tables=True,
     has_attach=True,
+    has_loose_types=True,
+    has_text_that_is_not_utf8=True,
 )
 
 
-class SqliteLab:
+class SqliteLab(SqliteDatabase):
     dialect = SQLITE
 
-    def __init__(self, folder: Path, journal: str = "wal") -> None:
-        self.folder = folder
-        self._path = folder / "clinic.db"
-        self._journal = journal
-        self._host = sqlite3.connect(self._path, isolation_level=None)
-        self._sources: list[SqliteSource] = []
-
-    def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._host.execute(sql, tuple(parameters)).fetchall()
-
     def reconnect(self, *settings: str) -> None:
-        self._host.close()
-        self._host = sqlite3.connect(self._path, isolation_level=None)
+        self.host.close()
+        self.host = self.connect()
         for setting in settings:
-            self._host.execute(f"PRAGMA {setting}")
+            self.host.execute(f"PRAGMA {setting}")
 
     def attach_to_another(self, name: str, *statements: str) -> None:
-        self._host.close()
-        self._host = sqlite3.connect(self.folder / "another.db", isolation_level=None)
+        self.host.close()
+        self.host = sqlite3.connect(self.folder / "another.db", isolation_level=None)
         for statement in statements:
-            self._host.execute(statement)
-        self._host.execute(f"ATTACH ?1 AS {name}", (str(self._path),))
+            self.host.execute(statement)
+        self.host.execute(f"ATTACH ?1 AS {name}", (str(self.path),))
 
     def dump_schema(self) -> str:
         return repr(self.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"))
-
-    def open(self) -> SqliteSource:
-        self._sources.append(SqliteSource(self._path, inline=True, journal=self._journal))
-        return self._sources[-1]
-
-    def wait(self, awaitable: Awaitable[T]) -> T:
-        return drive(awaitable)
-
-    def close(self) -> None:
-        for source in self._sources:
-            drive(source.close())
-        self._host.close()
 
 
 class TestSqliteSource(SourceContract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncline.replica.session import Do, Effect, Event, Facts, Session, State, step
+from syncline.replica.session_pace import UPLOADS_MAX
 
 WAITING = Facts(left=True, pending=True)
 
@@ -39,6 +40,29 @@ def test_without_a_stream_it_downloads_each_time_it_tries() -> None:
     assert [effect.do for effect in done][:3] == [Do.HELLO, Do.UPLOAD, Do.DOWNLOAD]
     session, done, later = run(session, Event.TIMER)
     assert Do.DOWNLOAD in [effect.do for effect in done] and later[0] > pauses[0]
+
+
+def test_a_large_outbox_gets_smaller_while_it_is_sent() -> None:
+    """P2: a download follows a few uploads, and what it includes is pending no longer."""
+    session, effects = step(Session(live=False), Event.START, WAITING)
+    done = [*effects]
+    session, effects = step(session, Event.GREETED, WAITING)
+    for _ in range(3 * UPLOADS_MAX):
+        done += effects
+        event = Event.UPLOADED if effects[0].do is Do.UPLOAD else Event.DOWNLOADED
+        session, effects = step(session, event, WAITING)
+    row = [Do.UPLOAD] * UPLOADS_MAX + [Do.DOWNLOAD]
+    assert [effect.do for effect in done][: 2 * len(row) + 1] == [Do.HELLO, *row, *row]
+
+
+def test_with_a_stream_what_it_brought_is_looked_at_between_uploads() -> None:
+    session, effects = step(Session(state=State.LIVE, live=True, stream=True), Event.COMMIT, WAITING)
+    for _ in range(UPLOADS_MAX):
+        assert effects == (Effect(Do.UPLOAD),)
+        session, effects = step(session, Event.UPLOADED, WAITING)
+    assert session.state is State.LIVE and effects == (Effect(Do.TIMER, 0.0),)
+    session, effects = step(session, Event.CUT, WAITING)
+    assert session.state is State.UPLOADING and effects == (Effect(Do.UPLOAD),)
 
 
 def test_what_the_server_asks_for_is_waited() -> None:

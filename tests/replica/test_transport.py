@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -129,3 +132,62 @@ def test_a_request_has_a_bound_and_goes_up_to_it() -> None:
     assert json.loads(frames.unpack(packed, limits.REQUEST_BYTES_MAX)) == large
     with pytest.raises(LimitError):
         pack_request({"x": "y" * limits.REQUEST_BYTES_MAX}, "plain")
+
+
+@contextmanager
+def closing_server(answers: int) -> Iterator[tuple[str, list[str]]]:
+    """Answers one request per connection, as one that may be kept, and then closes it; in all so many. The addresses of
+    the requests that it heard are listed."""
+    heard: list[str] = []
+    packed = frames.pack(frames.dump({"last": 3, "gap": False}), frames.PLAIN)
+    framed = {"/v1/download": frames.with_length(frames.pack(frames.dump({"t": "heartbeat"}), frames.PLAIN))}
+
+    def serve(listening: socket.socket) -> None:
+        for number in range(answers + 1):
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                request = b""
+                while b"\r\n\r\n" not in request:
+                    request += connection.recv(65536)
+                head, _, body = request.partition(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+                while len(body) < length:
+                    body += connection.recv(65536)
+                path = head.split()[1].decode()
+                heard.append(path)
+                if number < answers:
+                    content = framed.get(path, packed)
+                    headers = f"HTTP/1.1 200 OK\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(content)}"
+                    connection.sendall(headers.encode() + b"\r\n\r\n" + content)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", heard
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_a_connection_that_the_server_closed_while_it_lay_idle_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("httpcore._sync.http11.is_socket_readable", lambda sock: False)  # closed a moment too late
+    with closing_server(3) as (url, heard):
+        link = HttpTransport(url, "token")
+        assert link.upload({"groups": []})["last"] == 3
+        assert link.upload({"groups": []})["last"] == 3
+        assert list(link.download({"wait": 0})) == [{"t": "heartbeat"}]
+        link.close()
+    assert heard == ["/v1/upload", "/v1/upload", "/v1/download"]
+
+
+def test_a_new_connection_that_breaks_is_told_once() -> None:
+    with closing_server(0) as (url, heard):
+        link = HttpTransport(url, "token")
+        with pytest.raises(UnreachableError) as caught:
+            link.upload({"groups": []})
+        link.close()
+    assert heard == ["/v1/upload"] and ".." not in str(caught.value)

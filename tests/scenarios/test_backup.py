@@ -14,32 +14,32 @@ from syncline.errors import SchemaChangedError, SourceBusyError
 from syncline.model.scopes import Plan
 from syncline.server.service import Service
 from syncline.source.sqlite.sequencer import TermLostError
-from syncline.source.sqlite.source import SqliteSource
 from syncline.source.sqlite.threads import drive
 from syncline.testing.bench import Office, Phone
+from syncline.testing.company_database import SqliteDatabase
 from syncline.testing.plans import plan_for
 
 
 class OfficeWithBackups(Office):
     """`backup` is taken while everything runs. Three ways to restore it."""
 
+    database: SqliteDatabase
+
     def backup(self) -> Path:
         path = self.folder / "backup.db"
         path.unlink(missing_ok=True)
         with closing(sqlite3.connect(path)) as copy:
-            self._host.backup(copy)
+            self.database.host.backup(copy)
         return path
 
     def restore_and_start_again(self, backup: Path) -> None:
         """The server is stopped, the file put in its place, the server started."""
         self._stop_host()
         drive(self.source.close())
-        self.path.write_bytes(backup.read_bytes())
+        self.database.path.write_bytes(backup.read_bytes())
         self._remove_log()
         self._start_host()
-        self.source = SqliteSource(
-            self.path, clock=self.clock, draw=self.determinism.draw, prepare=self.determinism, inline=True
-        )
+        self.source = self.database.open(self.determinism)
         plan = drive(plan_for(self.source, CONFIG))
         drive(self.source.attach(plan))
         self._begin(plan)
@@ -47,14 +47,14 @@ class OfficeWithBackups(Office):
     def put_another_file_there(self, backup: Path) -> None:
         """While the server runs: the path names another file from now on."""
         self._stop_host()
-        backup.replace(self.path)
+        backup.replace(self.database.path)
         self._remove_log()
         self._start_host()
 
     def pour_back(self, backup: Path) -> None:
         """While the server runs: `.restore` of the command-line program writes into the open file."""
         with closing(sqlite3.connect(backup)) as copy:
-            copy.backup(self._host)
+            copy.backup(self.database.host)
 
     def begin_again(self) -> None:
         """What the sequencer's loop does when its term is lost."""
@@ -76,14 +76,13 @@ class OfficeWithBackups(Office):
     def _remove_log(self) -> None:
         """It belongs to the file that is gone."""
         for suffix in ("-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            Path(f"{self.database.path}{suffix}").unlink(missing_ok=True)
 
     def _stop_host(self) -> None:
-        self._host.close()
+        self.database.host.close()
 
     def _start_host(self) -> None:
-        self._host = sqlite3.connect(self.path, isolation_level=None)
-        self.determinism(self._host)
+        self.database.host = self.database.connect()
 
 
 @pytest.fixture

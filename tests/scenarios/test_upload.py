@@ -446,4 +446,4 @@ def test_a_phone_from_before_the_source_was_provisioned_anew_does_not_send_again
 def test_the_companys_database_is_no_replica(office: Office) -> None:
     """P15."""
     with pytest.raises(ReplicaError, match="serves from"):
-        ReplicaFile(office.path)
+        ReplicaFile(office.database.path)

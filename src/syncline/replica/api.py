@@ -27,7 +27,7 @@ from syncline.replica.patience import checked_seconds, wait_for, was_overtaken
 from syncline.replica.programs import Bundled, load_bundled
 from syncline.replica.session import Event
 from syncline.replica.status import Progress, Status
-from syncline.replica.storage import replica_error
+from syncline.replica.storage import NO_REPLICA, opening_error, replica_error
 from syncline.replica.transport import HttpTransport, Token, Transport
 from syncline.replica.wipe import wipe_file
 from syncline.system.clock import SYSTEM_CLOCK
@@ -130,13 +130,12 @@ class Replica(LocalReplica):
                     self.path, clock=self._clock, prepare=self._prepare, schema_version=self._schema_version
                 )
             except BaseException as error:
+                known = opening_error(error, self.path)
+                if self._lock is not None and getattr(known, "code", None) in NO_REPLICA:
+                    self._lock.remove()  # nothing of ours is left beside a file that is none
                 self._let_go()
-                if isinstance(error, sqlite3.Error | OSError):
-                    raise replica_error(error, self.path) or ReplicaError(
-                        f'"{self.path}" cannot be opened: {error}.',
-                        hint="Does its folder exist, and may this program write there?",
-                        code="open_failed",
-                    ) from error
+                if known is not error:
+                    raise known from error
                 raise
         return self._opened
 
@@ -227,6 +226,8 @@ class Replica(LocalReplica):
                 break
             goal.reached.clear()
             goal.error = None
+        if in_time and goal.error is not None:
+            raise goal.error
         report = self._report(goal, time.monotonic() - begun)
         if not in_time:
             last = goal.last_error
@@ -235,8 +236,6 @@ class Replica(LocalReplica):
                 report=report,
                 hint=str(last) if last else "Give it more time.",
             ) from last
-        if goal.error is not None:
-            raise goal.error
         return report
 
     def _pursue(self, goal: Goal) -> Agent:
@@ -370,7 +369,10 @@ class Replica(LocalReplica):
             agent, opened = self._agent, self._opened
             if agent is not None and opened is not None:
                 self._write_agent(opened, reading.agent_state(agent.engine.session))
-            content = self.status if self._callbacks["status"] else None
+            try:
+                content = self.status if self._callbacks["status"] else None
+            except ReplicaError:  # the file is gone: the agent is told by its next request
+                return
         if event == "changed":
             self._watches.poller.look_now()
         for callback in list(self._callbacks[event]):

@@ -128,8 +128,9 @@ class Engine:
                     event, facts = self._event_of(error)
                     self._handle(event, **facts)
         except Exception as error:
-            _log.exception("The sync agent ended.")
-            self._fail_goals(known_error(error, self._file.path))
+            known = known_error(error, self._file.path)
+            _log.error("The sync agent ended: %s", known, exc_info=not isinstance(known, SynclineError))
+            self._fail_goals(known)
         finally:
             self._listener.close()
             self._fail_goals(UnreachableError("The sync agent was stopped.", code="stopped"))
@@ -310,6 +311,8 @@ class Engine:
         return (Event.DOWNLOADED, {"more": more, "empty": empty})
 
     def _receive(self, frame: dict[str, Any]) -> AppliedCut | None:
+        if frame.get("t") == "commit":
+            self._file.store.require_same_file()
         applied = self._file.receive(frame)
         if applied is not None:
             for goal in self._goals:

@@ -6,6 +6,7 @@ All outbox tables are read in one read transaction: read one by one they would s
 from __future__ import annotations
 
 import heapq
+import math
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
@@ -21,6 +22,10 @@ from syncline.replica.guard import Guard
 from syncline.replica.store import Store, read_state
 from syncline.system.database import open_database, text_or_raw
 from syncline.values import Value
+
+
+_INCLUDED_THEN = 1 + RECORD.index("included_then")
+"""Its place in a row of `read_outbox`."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,19 @@ def build_upload(store: Store, position: int, clock_us: int, offset_us: int | No
         cursors.enter_context(guard.strict())
         lists = [cursors.enter_context(closing(_read(reader, table, after))) for table in store.outboxes]
         groups = _take(heapq.merge(*lists, key=attrgetter("number")))
-        floors = [reader.execute(table.statements["count_pending"], (0,)).fetchone()[1] for table in store.outboxes]
-        floor = min((each for each in floors if each is not None), default=state.included)
+        floor = min((_floor(reader, table) for table in store.outboxes), default=state.included)
         cursors.close()
     if not groups:
         return None
-    return Upload(state.device, clock_us, offset_us, tuple(groups), min(floor, state.included))
+    return Upload(state.device, clock_us, offset_us, tuple(groups), int(min(floor, state.included)))
+
+
+def _floor(reader: sqlite3.Connection, table: ProgramTable) -> float:
+    """The least `included` of a table's mutations: that of the first one, since `included` never goes back. Looking at
+    all of them would make each request as dear as the whole outbox."""
+    with closing(reader.execute(table.statements["read_outbox"], (0,))) as rows:
+        first = rows.fetchone()
+    return math.inf if first is None else int(first[_INCLUDED_THEN])
 
 
 def _read(reader: sqlite3.Connection, table: ProgramTable, after: int) -> Generator[Waiting, None, None]:

@@ -34,6 +34,9 @@ STREAM_SHORT_MAX = 3
 STALE_MAX = 3
 """After so many streams in a row that only sent the device back to a download, it pauses."""
 
+UPLOADS_MAX = 8
+"""After so many uploads in a row what the server has is fetched: a large outbox gets smaller as it is sent."""
+
 POLL_SECONDS = 600.0
 """How long, until a WebSocket is tried again."""
 

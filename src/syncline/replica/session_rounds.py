@@ -18,7 +18,7 @@ def after_greeting(session: Session, facts: Facts) -> Step:
 
 def upload(session: Session, facts: Facts) -> Step:
     """Offer what waits."""
-    return replace(session, state=State.UPLOADING, upload_pause=0.0), (Effect(Do.UPLOAD),)
+    return replace(session, state=State.UPLOADING, upload_pause=0.0, uploads=1), (Effect(Do.UPLOAD),)
 
 
 def upload_failed(session: Session, facts: Facts) -> Step:
@@ -34,16 +34,16 @@ def upload_failed(session: Session, facts: Facts) -> Step:
 
 
 def upload_again(session: Session, facts: Facts) -> Step:
-    """The pause after a failed upload is over."""
+    """The pause after a failed upload, or between many of them, is over."""
     return upload(session, facts) if facts.left else (replace(session, upload_pause=0.0), ())
 
 
 def after_upload(session: Session, facts: Facts) -> Step:
-    """More to offer; else back to the stream, or download."""
-    if facts.left:
-        return session, (Effect(Do.UPLOAD),)
-    if session.stream:
-        return replace(session, state=State.LIVE, attempts=0), ()
+    """More to offer; after some requests in a row, and when all is offered, back to the stream, or download."""
+    if facts.left and session.uploads < pace.UPLOADS_MAX:
+        return replace(session, uploads=session.uploads + 1), (Effect(Do.UPLOAD),)
+    if session.stream:  # what it brought meanwhile comes first, then the timer
+        return replace(session, state=State.LIVE, attempts=0), (Effect(Do.TIMER),) if facts.left else ()
     return download(session, facts)
 
 

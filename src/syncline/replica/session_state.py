@@ -119,6 +119,8 @@ class Session:
     unreachable: bool = False
     attempts: int = 0
     rests: int = 0
+    uploads: int = 0
+    """How many were begun in a row, with nothing fetched between them."""
     upload_pause: float = 0.0
     """The last upload failed; seconds until the next one, 0 if none failed."""
     due: float = NEVER

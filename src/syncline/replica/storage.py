@@ -42,6 +42,21 @@ def replica_error(error: sqlite3.Error | OSError, path: str | Path) -> ReplicaEr
     return None
 
 
+def opening_error(error: BaseException, path: str | Path) -> BaseException:
+    """The same, or what it means that the file could not be opened."""
+    if not isinstance(error, sqlite3.Error | OSError):
+        return error
+    return replica_error(error, path) or ReplicaError(
+        f'"{path}" cannot be opened: {error}.',
+        hint="Does its folder exist, and may this program write there?",
+        code="open_failed",
+    )
+
+
+NO_REPLICA = frozenset({"not_a_replica", "not_a_database"})
+"""Codes of the errors that say that the file is somebody else's."""
+
+
 def file_identity(path: str | Path) -> tuple[int, int] | None:
     """By which a file is known whatever its path says; None while there is none."""
     try:

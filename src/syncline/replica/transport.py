@@ -12,6 +12,7 @@ import ssl
 import weakref
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -96,6 +97,8 @@ class HttpTransport:
         self._packing = "plain"
         self._opened = client
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._seen: set[str] = set()
+        self._aborts = 0
 
     # ------------------------------------------------------------ calls
     def hello(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -109,18 +112,10 @@ class HttpTransport:
 
     def download(self, message: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         wait = float(message.get("wait") or 0)
-        timeout = httpx.Timeout(ANSWER_SECONDS + wait, connect=CONNECT_SECONDS)
         body = pack_request({**message, "packing": self._packing}, self._packing)
         reader = frames.FrameReader()
         try:
-            with self._client.stream(
-                "POST",
-                self._url + "/v1/download",
-                content=body,
-                headers=self._headers(),
-                timeout=timeout,
-                extensions={"trace": self._trace},
-            ) as response:
+            with closing(self._send("/v1/download", body, wait)) as response:
                 _check(response)
                 for chunk in response.iter_raw():
                     for packed in reader.feed(chunk):
@@ -146,6 +141,7 @@ class HttpTransport:
             client.close()
 
     def abort(self) -> None:
+        self._aborts += 1
         for each in list(self._sockets):
             try:
                 each.shutdown(socket.SHUT_RDWR)  # closing it would not wake the thread that reads from it
@@ -153,7 +149,8 @@ class HttpTransport:
                 pass
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpcore tells of each connection that it makes."""
+        """httpcore tells of each connection that it makes, and of the answer's beginning."""
+        self._seen.add(event)
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             made = info["return_value"].get_extra_info("socket")
             if isinstance(made, socket.socket):
@@ -173,16 +170,32 @@ class HttpTransport:
 
     def _ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
         try:
-            response = self._client.post(
-                self._url + path,
-                content=pack_request(message, self._packing),
-                headers=self._headers(),
-                extensions={"trace": self._trace},
-            )
+            with closing(self._send(path, pack_request(message, self._packing))) as response:
+                content = response.read()
         except httpx.HTTPError as error:
             raise unreachable(error) from error
         _check(response)
-        return frames.load(frames.unpack(response.content, limits.REQUEST_BYTES_MAX))
+        return frames.load(frames.unpack(content, limits.REQUEST_BYTES_MAX))
+
+    def _send(self, path: str, body: bytes, wait: float = 0.0) -> httpx.Response:
+        """The answer's head. A connection that the server closed while it lay idle is found out only now: then once
+        more, over a new one; what was sent twice is done once, since mutations are numbered."""
+        aborts = self._aborts
+        request = self._client.build_request(
+            "POST",
+            self._url + path,
+            content=body,
+            headers=self._headers(),
+            timeout=httpx.Timeout(ANSWER_SECONDS + wait, connect=CONNECT_SECONDS),
+            extensions={"trace": self._trace},
+        )
+        self._seen.clear()
+        try:
+            return self._client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if self._seen & _NOT_STALE or aborts != self._aborts:
+                raise
+        return self._client.send(request, stream=True)
 
 
 def pack_request(message: dict[str, Any], packing: str) -> bytes:
@@ -201,7 +214,7 @@ def unpack(packed: bytes) -> Frame:
 
 def unreachable(error: Exception) -> UnreachableError:
     """Nobody of ours answered; the code says what was in the way, as far as the system tells."""
-    text = str(error) or type(error).__name__
+    text = str(error).rstrip(".") or type(error).__name__
     code, hint = "unreachable", "Is the device online, and the address right?"
     cause: BaseException | None = error
     while cause is not None:
@@ -211,6 +224,9 @@ def unreachable(error: Exception) -> UnreachableError:
         cause = cause.__cause__ or cause.__context__
     return UnreachableError(f"The server does not answer: {text}.", hint=hint, code=code)
 
+
+_NOT_STALE = frozenset({"connection.connect_tcp.started", "http11.receive_response_headers.complete"})
+"""A request with one of these went over a new connection, or was answered."""
 
 _OBSTACLES: tuple[tuple[type[BaseException], str, str], ...] = (
     (httpx.TimeoutException, "timed_out", "The network is slow, or something in between swallows what is sent."),

@@ -1,6 +1,6 @@
 """A source, a server and devices in one process and thread, without a network: for scenario tests.
 
-office = Office(folder, TABLES, CONFIG)
+office = Office(folder, TABLES, CONFIG)  # on SQLite; on any other database with `database=`
 phone = office.phone("ann")
 phone.execute("UPDATE visits SET status = 'done'")
 phone.sync()
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -23,8 +23,7 @@ from syncline.server.auth import Identity
 from syncline.server.downloads import BucketsNeededError
 from syncline.server.service import Service
 from syncline.source.port import RecordFilter, Source
-from syncline.source.sqlite.source import SqliteSource
-from syncline.source.sqlite.threads import drive
+from syncline.testing.company_database import CompanyDatabase, SqliteDatabase, statements_of
 from syncline.testing.plans import plan_for
 from syncline.testing.world import SECOND_US, Determinism, VirtualClock
 
@@ -50,17 +49,25 @@ class Served(Protocol):
 class Office:
     """The company's database with Syncline beside it, on a virtual clock. `execute` is the company's own connection."""
 
-    def __init__(self, folder: Path, tables: str, config: PlanConfig, *, seed: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tables: str | Iterable[str],
+        config: PlanConfig,
+        *,
+        seed: int = 1,
+        database: CompanyDatabase | None = None,
+    ) -> None:
+        """`tables`: statements, or one script of them in SQLite's words. A `database` that is given is its giver's to
+        close."""
         self.folder = folder
         self.clock = VirtualClock()
         self.determinism = Determinism(self.clock, random.Random(seed))
-        self.path = folder / "clinic.db"
-        self._host = sqlite3.connect(self.path, isolation_level=None)
-        self.determinism(self._host)
-        self._host.executescript(tables)
-        self.source = SqliteSource(
-            self.path, clock=self.clock, draw=self.determinism.draw, prepare=self.determinism, inline=True
-        )
+        self.database: CompanyDatabase = database or SqliteDatabase(folder)
+        self._owns_database = database is None
+        for statement in statements_of(tables) if isinstance(tables, str) else tables:
+            self.database.execute(statement)
+        self.source: Source = self.database.open(self.determinism)
         self.phones: list[Phone] = []
         self.term = ""
         self._terms = 0
@@ -69,17 +76,17 @@ class Office:
     def reconfigure(self, config: PlanConfig) -> None:
         """Provision for a configuration and serve it, as after a restart."""
         if self._terms:
-            drive(self.source.end_term(self.term))
-        plan = drive(plan_for(self.source, config))
-        drive(self.source.provision(plan))
-        drive(self.source.attach(plan))
+            self.wait(self.source.end_term(self.term))
+        plan = self.wait(plan_for(self.source, config))
+        self.wait(self.source.provision(plan))
+        self.wait(self.source.attach(plan))
         self.service = Service(self.source, plan, self.clock, wait_for_marker=self._pass_marker)
         self._terms += 1
         self.term = f"term-{self._terms}"
-        assert drive(self.source.begin_term(self.term))
+        assert self.wait(self.source.begin_term(self.term))
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        return drive(awaitable)
+        return self.database.wait(awaitable)
 
     async def _pass_marker(self) -> None:
         await self.source.put_marker()
@@ -88,10 +95,10 @@ class Office:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """A write of the company's; a millisecond passes."""
         self.clock.advance(1_000)
-        return self._host.execute(sql, parameters).fetchall()
+        return self.database.execute(sql, parameters)
 
     def checkpoint(self) -> None:
-        drive(self.source.take_checkpoint(self.term))
+        self.wait(self.source.take_checkpoint(self.term))
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(int(seconds * SECOND_US))
@@ -103,16 +110,16 @@ class Office:
         return phone
 
     def conflicts(self) -> list[dict[str, Any]]:
-        return drive(self.source.conflicts(RecordFilter()))
+        return self.wait(self.source.conflicts(RecordFilter()))
 
     def rejections(self) -> list[dict[str, Any]]:
-        return drive(self.source.rejections(RecordFilter()))
+        return self.wait(self.source.rejections(RecordFilter()))
 
     def close(self) -> None:
         for phone in self.phones:
             phone.file.close()
-        drive(self.source.close())
-        self._host.close()
+        if self._owns_database:
+            self.database.close()
 
 
 class Phone:

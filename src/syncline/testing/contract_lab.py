@@ -16,6 +16,7 @@ from syncline.server.service import Service
 from syncline.source.port import Checkpoint, Cut, Source, WriteTransaction
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.testing.bench import Phone
+from syncline.testing.company_database import CompanyDatabase
 from syncline.testing.plans import plan_for
 from syncline.testing.world import VirtualClock
 
@@ -41,19 +42,37 @@ class Dialect:
     has_generated_columns: bool = True
     has_update_from: bool = True
     has_returning: bool = True
+    has_loose_types: bool = False
+    """A column takes values that are not of its declared type."""
+    has_text_that_is_not_utf8: bool = False
+    generated_key: str = "INTEGER PRIMARY KEY"
+    """What is written behind the name of a key column that the database fills."""
 
     def quote(self, name: str) -> str:
         return quote(name)
 
+    def own_table(self, name: str) -> str:
+        """How a query names a table of ours, as "outcome"."""
+        return f"syncline_{name}"
 
-class SourceLab(Protocol):
-    """One database of the kind under test. `execute` is the host's own connection, in autocommit unless it says
-    BEGIN; `reconnect` opens it anew with other settings."""
+    def trigger(self, name: str, when: str, table: str, condition: str, action: str) -> tuple[str, ...]:
+        """Statements that make a row trigger of the company's, in SQLite's words; `when`: as "BEFORE UPDATE". `old`
+        and `new` are the row; `action` is a statement, or what `refusal` or `json_parsing` gave."""
+        return (f"CREATE TRIGGER {name} {when} ON {table} FOR EACH ROW WHEN {condition} BEGIN {action}; END",)
+
+    def refusal(self, reason: str) -> str:
+        """A trigger's action that refuses the write and says why."""
+        return f"SELECT raise(ABORT, '{reason}')"
+
+    def json_parsing(self, column: str) -> str:
+        """A trigger's action that fails, in the database's own words, where the column is not JSON."""
+        return f"SELECT json_extract({column}, '$.x')"
+
+
+class SourceLab(CompanyDatabase, Protocol):
+    """One database of the kind under test. `reconnect` opens the host's own connection anew with other settings."""
 
     dialect: Dialect
-    folder: Path
-
-    def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]: ...
 
     def reconnect(self, *settings: str) -> None: ...
 
@@ -63,12 +82,6 @@ class SourceLab(Protocol):
         ...
 
     def dump_schema(self) -> str: ...
-
-    def open(self) -> Source: ...
-
-    def wait(self, awaitable: Awaitable[T]) -> T:
-        """Run a coroutine of the source."""
-        ...
 
 
 @dataclass

@@ -38,7 +38,7 @@ class Determinism:
     """Puts a virtual clock and seeded randomness into a connection, in place of SQLite's own functions."""
 
     def __init__(self, clock: VirtualClock, rng: random.Random) -> None:
-        self._clock = clock
+        self.clock = clock
         self._rng = rng
 
     def __call__(self, connection: sqlite3.Connection) -> None:
@@ -46,7 +46,7 @@ class Determinism:
         connection.create_function("randomblob", 1, self._rng.randbytes)
 
     def _julianday(self, modifier: str) -> float:
-        return self._clock.now_us() / 86_400e6 + 2_440_587.5
+        return self.clock.now_us() / 86_400e6 + 2_440_587.5
 
     def draw(self) -> str:
         return self._rng.randbytes(16).hex()

@@ -157,6 +157,12 @@ class Company:
             column = rng.choice(list(values))
             self.db.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (values[column], key))
 
+    def hand_over(self) -> None:
+        """All visits of one patient become those of another, and their lines with them."""
+        if self.columns("visits"):
+            one, other = self._rng.sample(PATIENTS, 2)
+            self.db.execute("UPDATE visits SET patient_id = ? WHERE patient_id = ?", (other, one))
+
     def reassign(self) -> None:
         """A nurse gets a patient, or loses one."""
         where = (self._rng.choice(("u1", "u2")), self._rng.choice(PATIENTS))

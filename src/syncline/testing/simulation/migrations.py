@@ -71,8 +71,10 @@ class Migrations:
 
         def run() -> None:
             self._company.run(*statements)
-            for _ in range(self._rng.randint(0, 3)):
+            for _ in range(self._rng.randint(0, 2)):
                 self._company.work()
+            if self._rng.random() < 0.5:
+                self._company.hand_over()
 
         return run
 
