@@ -27,6 +27,7 @@ def jobs(*, quick: bool, rows: int) -> Iterator[Job]:
     yield "W2", lambda folder: workloads.upload(folder, 2_000 if quick else 10_000)
     yield "W3", lambda folder: workloads.live(folder, 1, 50 if quick else 200)
     yield "W4", lambda folder: workloads.live(folder, 100, 5 if quick else 20)
+    yield "W4B", lambda folder: workloads.fan_out(folder, 1_000, 3 if quick else 10)
     yield "W5", lambda folder: workloads.catch_up(folder, 1_000, 10_000)
 
 

@@ -60,6 +60,10 @@ INSERT INTO medications VALUES('m1', 'Aspirin');
 """
 
 
+KINDS = ("one", "everybody", "bucket", "revoked")
+"""Of changes: what one device has, all have as reference data, all share as a bucket, and what one loses."""
+
+
 @dataclass
 class Told:
     """When each device got the commit of the round that is under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import statistics
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import fan_out as streams
 from bench import raw
 from bench.common_row import NURSE, make_company, write_configuration
 from bench.processes import Child, Server, syncline
@@ -179,6 +181,20 @@ def live(folder: Path, devices: int, changes: int) -> Result:
         "changes": changes,
         "server CPU ms/change": round((after.cpu_seconds - before.cpu_seconds) * 1000 / changes, 1),
     }
+    return result
+
+
+def fan_out(folder: Path, devices: int, repeats: int) -> Result:
+    """W4b: one change, told to many streams, of one process; see `bench/fan_out.py`."""
+    result = Result("W4b", f"{devices:,} streams, {repeats} changes of each kind: ms until the last was told")
+    found = asyncio.run(streams.run(folder, devices, repeats))
+    for kind in streams.KINDS:
+        measured = found[kind]
+        assert isinstance(measured, dict)
+        result.figures[f"{kind}: last ms"] = round(measured["last_ms"], 1)
+        result.figures[f"{kind}: server CPU ms"] = round(measured["server_cpu_ms"], 1)
+    for name in ("server_mib", "server_kib_per_device"):
+        result.figures[name.replace("_", " ")] = round(float(str(found[name])), 1)
     return result
 
 

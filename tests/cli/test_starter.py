@@ -50,6 +50,9 @@ def test_the_clinic(tmp_path: Path) -> None:
     assert '#   "log": it has no primary key' in text
     assert '# patients = { hide = ["ssn"] }' in text
     assert '# tables = ["caregivers", "medications"]' in text
+    (line,) = [line for line in text.splitlines() if line.startswith("assignments = ")]
+    assert "read_only = true" in line and "the grant reads it" in line
+    assert "# [merge.assignments]" in text and '# ended_at = "server"' in text
     assert len(settings.auth.secret or "") >= 43
     assert starter_text(plan.schema, "x") != starter_text(plan.schema, "x"), "every secret is fresh"
 
@@ -60,7 +63,7 @@ def test_the_commented_proposals_are_valid_too(tmp_path: Path) -> None:
         line.removeprefix("# ") if line.startswith(("# [", "# tables =", "# read_only", "# patients =")) else line
         for line in text.splitlines()
     )
-    both = parse_settings(opened.replace("[merge.notes]", "[merge.visits]"), folder=tmp_path, environment={})
+    both = parse_settings(opened, folder=tmp_path, environment={})
     assert [scope.name for scope in both.plan_config.scopes] == ["patients", "reference"]
     assert both.plan_config.hide == {"patients": ("ssn",)}
 
@@ -81,6 +84,7 @@ def test_where_nobody_can_be_guessed_nobody_gets_anything(tmp_path: Path) -> Non
     text, settings, _ = of_script(script, tmp_path)
     assert settings.plan_config.scopes[0].grant == "SELECT id FROM a WHERE 1 = 0 AND :sub <> ''"
     assert "CHECK: nobody is granted anything yet" in text
+    assert "notes" not in text and "patients" not in text, "names that are nobody's here"
 
 
 def test_without_any_reference_there_is_no_scope(tmp_path: Path) -> None:

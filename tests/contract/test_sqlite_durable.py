@@ -49,8 +49,8 @@ class TracedLab(SqliteLab):
 
         connection.set_trace_callback(trace)
 
-    def open(self) -> SqliteSource:
-        self._sources.append(SqliteSource(self._path, inline=True, journal=self._journal, prepare=self._prepare))
+    def open(self, world: Determinism | None = None) -> SqliteSource:
+        self._sources.append(SqliteSource(self.path, inline=True, journal=self._journal, prepare=self._prepare))
         return self._sources[-1]
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ def test_a_file_that_is_deprovisioned_and_provisioned_again(tmp_path: Path, monk
     lab = TracedLab(tmp_path, monkeypatch)
     with serving(lab) as company:
         lab._theirs.close()
-        lab._host.close()
+        lab.host.close()
         company.wait(company.source.end_term("term-1"))
         assert company.wait(company.source.deprovision())
         lab.reconnect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 
@@ -43,8 +44,9 @@ def test_the_cable_is_pulled_and_plugged_in_again(company: Company) -> None:
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["pulled"] == [["offline", "no_network", 1]] * 2
-    assert min(seen["timer_seconds"]) > 20, "only the kernel's word explains what follows"
-    assert min(seen["seconds"]) < 1, seen
+    for seconds, timer_seconds in zip(seen["seconds"], seen["timer_seconds"], strict=True):
+        assert seconds < timer_seconds - 10, f"only the kernel's word explains that: {seen}"
+    assert statistics.median_low(seen["seconds"]) < 1, seen
 
 
 def postponed(replica: Replica, reason: str) -> bool:

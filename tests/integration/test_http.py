@@ -89,6 +89,7 @@ class Hand:
             "table": "patients",
             "op": "U",
             "key": ["ada"],
+            "key_columns": ["id"],
             "columns": ["name"],
             "new": [CANARY],
             "was": ["Ada"],
@@ -406,7 +407,7 @@ def test_mutations_that_fit_no_column_are_refused_and_block_nothing(ann: Hand, c
     commit = ann.download_all()[-1]
     strange: list[dict[str, Any]] = [
         {"table": "no such table"},
-        {"table": "assignments", "key": ["ann", "cy"], "op": "I", "columns": [], "new": [], "was": []},
+        {"table": "assignments", "key": ["ann", "cy"], "key_columns": ["nurse", "patient_id"], "op": "I", "columns": [], "new": [], "was": []},
         {"table": "sqlite_schema", "key": ["x"]},
         {"table": 'patients"; DROP TABLE patients; --'},
         {"columns": ["ssn"]},
@@ -414,6 +415,8 @@ def test_mutations_that_fit_no_column_are_refused_and_block_nothing(ann: Hand, c
         {"columns": ["no such"]},
         {"columns": ['name" = (SELECT ssn FROM patients) --']},
         {"key": ["ada", "bo"]},
+        {"key": ["ada", "bo"], "key_columns": ["id", "name"]},
+        {"key_columns": ["name"]},
         {"key": [None]},
         {"key": ["cy"]},
         {"key": [["i", "99999999999999999999999999"]]},

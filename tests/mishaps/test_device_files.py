@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.replica.office import Office, execute, until
@@ -109,6 +110,28 @@ def test_the_file_is_replaced_while_the_agent_has_it_open(replica: Replica, offi
     execute(replica.path, "UPDATE visits SET note = 'kept' WHERE id = 1")
     assert replica.sync(timeout=20).uploaded_mutations == 1
     assert office.rows[1][2:] == ("moved", 5, "kept") and execute(replica.path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_the_file_is_deleted_during_a_first_sync(
+    replica: Replica, office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told by an error, and not by a traceback."""
+    download = office.download
+
+    def deleting(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for name in (replica.path, Path(f"{replica.path}-wal"), Path(f"{replica.path}-shm")):
+            name.unlink(missing_ok=True)
+        yield from download(message)
+
+    monkeypatch.setattr(office, "download", deleting)
+    replica.on("status", lambda status: None)
+    with pytest.raises(ReplicaError) as caught:
+        replica.sync(timeout=20)
+    assert caught.value.code == "replica_replaced" and "start it again" in caught.value.hint
+    assert [record for record in caplog.records if record.exc_info] == []
+    monkeypatch.undo()
+    replica.stop()
+    assert replica.sync(timeout=20).first_sync, "it begins anew"
 
 
 class Limits:

@@ -25,12 +25,14 @@ optional_names = st.none() | names
 def mutations(draw: st.DrawFn) -> Mutation:
     operation = draw(st.sampled_from("IUD"))
     pairs = st.tuples(st.none() if operation == "D" else values, st.none() if operation == "I" else values)
+    key = tuple(draw(st.lists(values, min_size=1, max_size=3)))
     return Mutation(
         number=draw(st.integers(1, 2**53)),
         id=draw(st.binary(min_size=16, max_size=16)),
         table=draw(names),
         operation=operation,  # type: ignore[arg-type]
-        key=tuple(draw(st.lists(values, min_size=1, max_size=3))),
+        key=key,
+        key_columns=tuple(draw(st.lists(names, min_size=len(key), max_size=len(key)))),
         changes=draw(st.dictionaries(names, pairs, max_size=4)),
         wall_us=draw(clocks),
         seen_us=draw(counts),

@@ -41,6 +41,12 @@ def test_what_cannot_be_a_file(tmp_path: Path, office: Office) -> None:
             Replica(tmp_path / name, "https://x.org", "t", transport=office)
         assert code_of(caught) == code
     assert (tmp_path / "text.db").read_text(encoding="utf-8").startswith("no database")
+    with closing(sqlite3.connect(tmp_path / "clinic.db")) as db:
+        db.execute("CREATE TABLE syncline_checkpoint (a)")
+    with pytest.raises(ReplicaError) as caught:
+        Replica(tmp_path / "clinic.db", "https://x.org", "t", transport=office)
+    assert code_of(caught) == "not_a_replica"
+    assert {each.name for each in tmp_path.iterdir()} == {"clinic.db", "folder.db", "text.db"}, "nothing is left behind"
 
 
 @pytest.mark.parametrize("timeout", ["5", -1, float("nan"), b"5"])

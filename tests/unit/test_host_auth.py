@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -76,7 +78,44 @@ def test_a_plain_function_does_not_hold_the_event_loop_up() -> None:
 
 
 def test_the_claim_exp_ends_the_session() -> None:
-    assert identify(lambda request: {**ANN, "exp": 1_800_000_000}).expires_at == 1_800_000_000.0
+    ends = time.time() + 3600
+    assert identify(lambda request: {**ANN, "exp": ends}).expires_at == ends
+    assert identify(lambda request: {**ANN, "exp": int(ends)}).expires_at == int(ends)
+    assert identify(lambda request: {**ANN, "exp": None}).expires_at is None
+
+
+@pytest.mark.parametrize("ends", [0, 1.5, -1, 1_500_000_000])
+def test_a_session_that_is_over_is_refused(ends: float) -> None:
+    error = refused(lambda request: {**ANN, "exp": ends})
+    assert (error.error_code, error.status) == ("token_expired", 401)
+
+
+@pytest.mark.parametrize("ends", ["4102444800", True, math.nan, math.inf, 10**400, [4102444800], {}])
+def test_an_exp_that_is_no_time_is_not_taken_for_never(ends: Any) -> None:
+    error = refused(lambda request: {**ANN, "exp": ends})
+    assert (error.error_code, error.status) == ("token_invalid", 401)
+
+
+@pytest.mark.parametrize("claim", ["sub", "tenant"])
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 1 << 20_000, "\ud800"], ids=["above", "below", "far", "half"])
+def test_a_claim_that_no_database_can_be_asked_with_is_refused(claim: str, value: Any) -> None:
+    error = refused(lambda request: {**ANN, claim: value})
+    assert (error.error_code, error.status) == ("token_invalid", 401)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_claim_of_a_grant_is_a_finite_number(value: float) -> None:
+    assert refused(lambda request: {**ANN, "tenant": value}).error_code == "token_invalid"
+    assert identify(lambda request: {**ANN, "tenant": 2.5}).claims["tenant"] == 2.5
+
+
+@pytest.mark.parametrize("user", ["", "  ", None, True, 1.5, math.nan, b"ann"])
+def test_a_user_has_a_name(user: Any) -> None:
+    assert refused(lambda request: {**ANN, "sub": user}).error_code in ("claim_missing", "token_invalid")
+
+
+def test_a_number_of_64_bits_names_a_user() -> None:
+    assert identify(lambda request: {**ANN, "sub": 2**63 - 1}).user == str(2**63 - 1)
 
 
 @pytest.mark.parametrize("answer", [None, "ann", ["ann"], 3])

@@ -9,6 +9,7 @@ import pytest
 from syncline.protocol.cursor import digest_of
 from syncline.server.bucket_lists import BucketLists
 from syncline.server.job_token import JobToken
+from syncline.server.seal import Seal
 from syncline.source.port import Head, Survey
 
 TOKEN = JobToken(("t", 3), ("u", 7), 2, ("visits",), True, False, None, True, ("t", 5), ("u", 7), '["b",1]', 10, 99, 12)
@@ -30,6 +31,30 @@ def test_a_token_with_a_wrong_part_is_none(place: int, value: object) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "null", "7", '"x"', "[" * 100_000, "{}", "[2, 1]"])
 def test_what_is_no_token_is_none(text: str) -> None:
     assert JobToken.parse(text) is None
+
+
+# ---------------------------------------------------------------- sealed
+KEY, ANOTHER = bytes(range(64)), bytes(range(1, 65))
+
+
+@pytest.mark.parametrize("text", ["", "{}", TOKEN.dump(), '["visits", "v-ädä", "\ud800"]', "x" * 100_000])
+def test_what_is_sealed_opens_with_the_same_key_alone(text: str) -> None:
+    sealed = Seal(KEY).close(text)
+    assert Seal(KEY).open(sealed) == text
+    assert Seal(KEY).close(text) == sealed, "a download that is played again is the same"
+    assert Seal(ANOTHER).open(sealed) is None
+    assert "visits" not in sealed and sealed.isascii()
+
+
+def test_a_seal_that_was_touched_does_not_open() -> None:
+    seal = Seal(KEY)
+    sealed = seal.close(TOKEN.dump())
+    for place in range(len(sealed)):
+        other = "A" if sealed[place] != "A" else "B"
+        opened = seal.open(sealed[:place] + other + sealed[place + 1 :])
+        assert opened is None or opened == TOKEN.dump(), "unused bits at the end mean nothing"
+    for text in ("", "A", "AAAA", "é", "=", sealed[:-4], sealed + "AAAA", TOKEN.dump(), "A" * 1000):
+        assert seal.open(text) is None
 
 
 def test_a_raised_generation_ends_a_job() -> None:

@@ -23,6 +23,7 @@ MUTATION = Mutation(
     table="visits",
     operation="U",
     key=("v-1", 2**60),
+    key_columns=("id", "no"),
     changes={"status": ("done", "open"), "weight": (1.0, None), "photo": (b"\x00", RawText(b"\xff"))},
     wall_us=-5,
     seen_us=9,
@@ -49,6 +50,7 @@ MUTATION_SHAPE: dict[str, Any] = {
     "table": "visits",
     "op": "U",
     "key": ["v-1", ["i", "1152921504606846976"]],
+    "key_columns": ["id", "no"],
     "columns": ["status", "weight", "photo"],
     "new": ["done", ["f", "1.0"], ["b", "AA=="]],
     "was": ["open", None, ["t", "/w=="]],
@@ -58,6 +60,8 @@ MUTATION_SHAPE: dict[str, Any] = {
     "insert": 2,
     "included": 4,
 }
+
+FIRST_MUTATION_SHAPE = {name: value for name, value in MUTATION_SHAPE.items() if name != "key_columns"}
 
 SHAPES: dict[int, dict[str, dict[str, Any]]] = {
     1: {
@@ -90,13 +94,13 @@ SHAPES: dict[int, dict[str, dict[str, Any]]] = {
             "program": {"v": 1},
             "limits": {"frame": 9},
         },
-        "Mutation": MUTATION_SHAPE,
+        "Mutation": FIRST_MUTATION_SHAPE,
         "Upload": {
             "device": "d-1",
             "clock": -4,
             "offset": -9,
             "floor": 3,
-            "groups": [{"marked": True, "mutations": [MUTATION_SHAPE]}],
+            "groups": [{"marked": True, "mutations": [FIRST_MUTATION_SHAPE]}],
         },
         "UploadAnswer": {"last": 7, "gap": True},
         "Download": {
@@ -115,6 +119,8 @@ SHAPES[2] = {
     **SHAPES[1],
     "Hello": {**SHAPES[1]["Hello"], "protocol": 2},
     "HelloAnswer": {**SHAPES[1]["HelloAnswer"], "protocol": 2, "last_id": "AAAAAAAAAAAAAAAAAAAAAA=="},
+    "Mutation": MUTATION_SHAPE,
+    "Upload": {**SHAPES[1]["Upload"], "groups": [{"marked": True, "mutations": [MUTATION_SHAPE]}]},
     "Download": {**SHAPES[1]["Download"], "stage": STAGE_SHAPE},
     "Stage": STAGE_SHAPE,
 }
@@ -211,7 +217,8 @@ def field_cases() -> list[Any]:
             ("n", 0, None, True, 2**53 + 1),
             ("id", None, "", "AAECAwQFBgcICQoLDA0O", "AAECAwQFBgcICQoLDA0ODw=!", "é" * 24, "A" * 25),
             ("op", None, "X", "u", "UU"),
-            ("key", None, [], [[]], ["a"] * 65, [True]),
+            ("key", None, [], [[]], ["a"] * 65, [True], ["a"]),
+            ("key_columns", None, [], ["id"], [1, 2], ["id"] * 65),
             ("columns", None, ["status"], ["status", "status", "photo"], [1, 2, 3]),
             ("new", None, [1], [{}, None, None]),
             ("was", None, [1], [{}, None, None]),

@@ -90,7 +90,7 @@ DEVICE: tuple[Section, ...] = (
             Entry("not_a_rejection", "This is no rejection.", "Give what rejections() gives, or its id."),
             Entry("rejection_gone", "The rejection is not there any more.", "It was dismissed or tried again."),
             Entry("values_gone", "The rejection has no values to try again.", "Write the change anew."),
-            Entry("row_gone", "The row is not there any more.", "Dismiss the rejection."),
+            Entry("row_gone", "The row is not there any more, or has another key now.", "Dismiss the rejection."),
             Entry("row_exists", "A row of this key is there by now.", "Change that one, or give another key."),
             Entry("retry_failed", "The file refused the change.", "Correct the values."),
             Entry("error", "An error of no narrower kind.", "As the message says."),

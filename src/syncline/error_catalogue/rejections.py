@@ -16,7 +16,11 @@ REJECTIONS: tuple[Section, ...] = (
         (
             _refused("invalid", "The key is incomplete.", "Mend the app: every row needs its whole key."),
             _refused("read_only", "Only the office may change this table or row.", "Ask the office; hide the button."),
-            _refused("column", "A column is hidden, unknown or computed by the source.", "Mend the app."),
+            _refused(
+                "column",
+                "A column is hidden, unknown, computed by the source, or not that of the table's key any more.",
+                "Write the change anew, as the table is now; mend the app.",
+            ),
             _refused(
                 "scope",
                 "The row is not, or would no longer be, among those that the user may change.",

@@ -79,7 +79,7 @@ SERVER: tuple[Section, ...] = (
             Entry(
                 "migration_died",
                 "A migration ended before it could put capture back: nothing syncs.",
-                "A running server mends it. Without one: syncline provision",
+                "A running server mends it once the configuration fits. Without one: syncline provision",
             ),
             _source("server_running", "A server works on this database.", "Stop it first.", again=True),
             _source("term_lost", "Another process takes the checkpoints now.", "Nothing: it follows that one."),

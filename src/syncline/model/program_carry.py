@@ -1,7 +1,8 @@
 """From one program to the next: what is carried over where a table's columns changed.
 
 Rows, memberships, the outbox and what was sent are copied by the columns that both know, and masks are translated. The
-caller asks for a full download afterwards; until it comes the app sees the rows it had.
+office sends the table anew afterwards; until it comes the app sees the rows it had. What waiting changes wrote into
+columns that are gone is the caller's to keep, before.
 """
 
 from __future__ import annotations

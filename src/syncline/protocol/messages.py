@@ -142,8 +142,8 @@ class Mutation:
     """One row's change on a device.
 
     `changes` maps column -> (new, was): the changed columns of an update, all columns of an insert (`was` None), and
-    for a delete all columns of the old row (`new` None). `insert` is the number of the own insert it stands on, or 0;
-    `included` the device's last mutation in the cut that it had applied when it made this one.
+    for a delete all columns of the old row (`new` None). `key_columns`: what the columns of `key` were called. `insert`
+    is the number of the own insert it stands on, or 0; `included` the device's last mutation in its applied cut then.
     """
 
     number: int
@@ -151,6 +151,7 @@ class Mutation:
     table: str
     operation: Operation
     key: Key
+    key_columns: tuple[str, ...]
     changes: dict[str, tuple[Value, Value]]
     wall_us: int
     seen_us: int
@@ -166,6 +167,7 @@ class Mutation:
             "table": self.table,
             "op": self.operation,
             "key": [encode_value(value) for value in self.key],
+            "key_columns": list(self.key_columns),
             "columns": columns,
             "new": [encode_value(self.changes[column][0]) for column in columns],
             "was": [encode_value(self.changes[column][1]) for column in columns],
@@ -190,9 +192,9 @@ class Mutation:
         changes = {
             column: (_value(after), _value(before)) for column, after, before in zip(columns, new, was, strict=True)
         }
-        key = checks.items(message, "key", 64)
-        if not key:
-            raise checks.bad("key", "is empty")
+        key, key_columns = checks.items(message, "key", 64), checks.texts(message, "key_columns", 64)
+        if not 0 < len(key) == len(key_columns):
+            raise checks.bad("key", "does not fit its columns")
         if operation == "I" and any(before is not None for before in was):
             raise checks.bad("was", "says what a row was that is inserted")
         if operation == "D" and any(after is not None for after in new):
@@ -203,6 +205,7 @@ class Mutation:
             table=checks.text(message, "table"),
             operation=operation,  # type: ignore[arg-type]
             key=decode_row(key),
+            key_columns=tuple(key_columns),
             changes=changes,
             wall_us=checks.wall(message, "wall"),
             seen_us=checks.integer(message, "seen"),

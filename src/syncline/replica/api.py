@@ -27,7 +27,7 @@ from syncline.replica.patience import checked_seconds, wait_for, was_overtaken
 from syncline.replica.programs import Bundled, load_bundled
 from syncline.replica.session import Event
 from syncline.replica.status import Progress, Status
-from syncline.replica.storage import NO_REPLICA, opening_error, replica_error
+from syncline.replica.storage import is_no_replica, opening_error, replica_error
 from syncline.replica.transport import HttpTransport, Token, Transport
 from syncline.replica.wipe import wipe_file
 from syncline.system.clock import SYSTEM_CLOCK
@@ -131,8 +131,8 @@ class Replica(LocalReplica):
                 )
             except BaseException as error:
                 known = opening_error(error, self.path)
-                if self._lock is not None and getattr(known, "code", None) in NO_REPLICA:
-                    self._lock.remove()  # nothing of ours is left beside a file that is none
+                if self._lock is not None and is_no_replica(known, self.path):
+                    self._lock.remove()  # nothing of ours is left beside what is none
                 self._let_go()
                 if known is not error:
                     raise known from error

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class ReplicaFile:
         self._offset = OffsetSamples()
         self._position = 0
         self._purge_at = 0.0
+        self._untold_rejections = 0
         self.head = 0
         """The newest checkpoint that the server named, by `hello`, a cut or a heartbeat."""
 
@@ -114,7 +116,7 @@ class ReplicaFile:
                 forget_nonce(self.store)
                 raise
         if program is not None and (self.store.program is None or program.hash != self.store.program.hash):
-            self._install(program)
+            self._install(program, told.last if told.identity == "known" else 0)
         with immediate(self.store.connection):
             if told.identity == "new":
                 renumber(self.store, told.device, reoffer_sent=told.reoffer_sent)
@@ -134,13 +136,15 @@ class ReplicaFile:
         if self.store.program is None and self.store.state().wiped is None:
             self._install(program)
 
-    def _install(self, program: Program) -> None:
+    def _install(self, program: Program, taken: int = 0) -> None:
         try:
             with immediate(self.store.connection):
                 self._stage.discard()
-                install_program(self.store, program)
+                parked = install_program(self.store, program, taken)
+            self._untold_rejections += parked
         finally:
             self.store.load_program()
+        self.purge()
 
     # ------------------------------------------------------------ upload
     def upload_request(self) -> dict[str, Any] | None:
@@ -225,6 +229,8 @@ class ReplicaFile:
             self.abandon()
             return None
         self._collector.done()
+        applied = replace(applied, rejected=applied.rejected + self._untold_rejections)
+        self._untold_rejections = 0
         if due:
             self._purge_at = self.store.clock.monotonic_seconds() + PURGE_SENT_SECONDS
         self.head = max(self.head, applied.checkpoint)

@@ -4,32 +4,50 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from typing import TypeAlias
 
 from syncline.errors import ProtocolError, ReplicaError
 from syncline.log import logger
 from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import Program, ProgramTable, program_hash
 from syncline.model.program_carry import build_set_aside, build_take_back, can_carry, is_same_layout
+from syncline.replica.lost_columns import find_lost
 from syncline.replica.own_objects import add_columns, app_objects, own_columns, put_back
+from syncline.replica.receipt import note_lost
+from syncline.replica.records import park_lost
 from syncline.replica.store import Store
 from syncline.replica.versions import check_sqlite
 
 _log = logger("replica.install")
 
 
-def install_program(store: Store, program: Program) -> None:
-    """Inside the caller's write transaction. ReplicaError where SQLite is too old or an app's table is in the way."""
+_Own: TypeAlias = "tuple[list[tuple[str, str]], dict[str, str]]"
+"""What the app itself put on a synced table: indexes and triggers, columns."""
+
+
+def install_program(store: Store, program: Program, taken: int = 0) -> int:
+    """Inside the caller's write transaction. ReplicaError where SQLite is too old or an app's table is in the way.
+
+    `taken`: the device's last mutation that the server has judged already. Answers how many waiting changes lost what
+    they wrote into columns that are not there any more: it is parked.
+    """
     check_sqlite(str(program.document["sqlite_min"]), "The server's program")
     old = store.program.tables if store.program else {}
     _check_names(store, program, old)
     store.guard.allow({*program.tables, *old})
     _drop_derived(store)
+    own: dict[str, _Own] = {}
+    parked = 0
     for table in old.values():
         new = program.tables.get(table.name)
         if new is None or not can_carry(table, new):
             _retire(store, table)
+        else:
+            own[table.name] = app_objects(store, table.name), own_columns(store, table)
+            parked += _part(store, table, new, taken)
+    note_lost(store, parked)
     for table in program.tables.values():
-        _put(store, old.get(table.name), table)
+        _put(store, old.get(table.name), table, own.get(table.name, ([], {})))
     with store.guard.strict():
         for table in program.tables.values():
             for statement in table.ddl["triggers"]:
@@ -37,6 +55,8 @@ def install_program(store: Store, program: Program) -> None:
         for statement in program.views:
             _execute(store, statement)
     _check_compiled(store, program)
+    if any(_loses(table, program.tables.get(table.name)) for table in old.values()):
+        store.connection.execute("UPDATE syncline_state SET purge_pending = 1")
     document = json.dumps(program.dump(), ensure_ascii=False)
     store.connection.execute(
         "INSERT OR REPLACE INTO syncline_program (kind, hash, document) VALUES ('current', ?, ?)",
@@ -45,6 +65,28 @@ def install_program(store: Store, program: Program) -> None:
     # The cursor stays: the server knows since when a table is as it is now, and sends anew those that this cursor is
     # behind. A cut that is under way for the old program is thrown away, because the apply counter moves on.
     store.connection.execute("UPDATE syncline_state SET apply_count = apply_count + 1")
+    return parked
+
+
+def _part(store: Store, old: ProgramTable, new: ProgramTable, taken: int) -> int:
+    """What waiting changes wrote into columns that `new` lacks is parked. Answers of how many changes.
+
+    Not where one of them is in a marked group, which is refused whole, or was judged already, and its outcome may want
+    all its values: then the outbox stays as it was, as that of a table that syncs no longer.
+    """
+    lost = find_lost(store, old, new)
+    if any(mine.group or mine.number <= taken for mine, _ in lost):
+        store.connection.execute(f"DELETE FROM {quote(old.name)}")  # the app's own triggers hear of it
+        _retire(store, old)
+        return 0
+    for mine, values in lost:
+        park_lost(store, mine, values)
+    return len(lost)
+
+
+def _loses(old: ProgramTable, new: ProgramTable | None) -> bool:
+    """Whether values that the file held are to leave it: those of the whole table, or of a column."""
+    return new is None or not can_carry(old, new) or not set(old.columns) <= set(new.columns)
 
 
 def _check_names(store: Store, program: Program, old: dict[str, ProgramTable]) -> None:
@@ -77,21 +119,29 @@ def _drop_derived(store: Store) -> None:
             store.connection.execute(f"DROP {kind} {quote(name)}")
 
 
-def _put(store: Store, old: ProgramTable | None, new: ProgramTable) -> None:
+def _put(store: Store, old: ProgramTable | None, new: ProgramTable, own: _Own) -> None:
     """The tables of one synced table, with what they held before."""
-    if old is None or not can_carry(old, new):
+    objects, columns = own
+    if old is None or not _is_there(store, new.name):
         _create(store, new)
+        add_columns(store, new, columns)
+        put_back(store, objects)
     elif not is_same_layout(old, new):
-        own, columns = app_objects(store, new.name), own_columns(store, old)
         for statement in build_set_aside(old):
             store.connection.execute(statement)
         _create(store, new)
         for statement in build_take_back(old, new, add_columns(store, new, columns)):
             store.connection.execute(statement)
-        put_back(store, own)
+        put_back(store, objects)
     with store.guard.strict():
         for statement in new.ddl["indexes"]:
             _execute(store, statement)
+
+
+def _is_there(store: Store, name: str) -> bool:
+    """Not for a table that was retired."""
+    found = store.connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    return found.fetchone() is not None
 
 
 def _create(store: Store, table: ProgramTable) -> None:

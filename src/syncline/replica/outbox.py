@@ -23,7 +23,6 @@ from syncline.replica.store import Store, read_state
 from syncline.system.database import open_database, text_or_raw
 from syncline.values import Value
 
-
 _INCLUDED_THEN = 1 + RECORD.index("included_then")
 """Its place in a row of `read_outbox`."""
 
@@ -140,6 +139,7 @@ def load_waiting(table: ProgramTable, row: tuple[Any, ...]) -> Waiting:
         table=table.name,
         operation=cast(Literal["I", "U", "D"], operation),
         key=tuple(key),
+        key_columns=table.key,
         changes=changes,
         wall_us=wall,
         seen_us=seen,

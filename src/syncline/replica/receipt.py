@@ -41,11 +41,17 @@ def note_included(store: Store, included: int, refused: int, time_us: int) -> Re
     if store.state().has_pending:
         return None
     db.execute(
-        "UPDATE syncline_receipt SET last_reached = reached, last_refused = refused, last_at_us = ?, "
+        "UPDATE syncline_receipt SET last_reached = max(reached, 0), last_refused = refused, last_at_us = ?, "
         "reached = 0, refused = 0",
         (time_us,),
     )
     return read_receipt(db)
+
+
+def note_lost(store: Store, changes: int) -> None:
+    """So many waiting changes will reach the office in part only: what they wrote into columns that are gone waits for
+    a person. They are not counted as reached when they are included."""
+    store.connection.execute("UPDATE syncline_receipt SET reached = reached - ?1, refused = refused + ?1", (changes,))
 
 
 def read_receipt(connection: sqlite3.Connection) -> Receipt | None:

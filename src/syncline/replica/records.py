@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from syncline.model.identifiers import quote
@@ -62,6 +62,25 @@ def _park(store: Store, mine: Waiting, code: str, reason: str) -> None:
         values = {column: new for column, (new, _) in mutation.changes.items()}
     shown = None if code == "scope" else _object({column: encode_value(value) for column, value in values.items()})
     steps = None if code == "scope" else _increments(mine)
+    _insert(store, mine, OPERATION_WORDS[mutation.operation], code, reason, shown, steps)
+
+
+def park_lost(store: Store, mine: Waiting, values: Mapping[str, Value]) -> None:
+    """What a waiting change wrote into columns that are not there any more: an update of its row, to be written
+    elsewhere or dismissed. The change itself goes on without them."""
+    named = ", ".join(f'"{column}"' for column in values)
+    reason = (
+        f'"{mine.table.name}" no longer has {named} for this device: what was written there did not reach the office. '
+        "The rest of the change is sent."
+    )
+    shown = _object({column: encode_value(value) for column, value in values.items()})
+    _insert(store, mine, OPERATION_WORDS["U"], "column", reason, shown, None)
+
+
+def _insert(
+    store: Store, mine: Waiting, operation: str, code: str, reason: str, shown: str | None, steps: str | None
+) -> None:
+    mutation = mine.mutation
     store.connection.execute(
         "INSERT INTO syncline_parked (n, table_name, key, key_values, operation, code, reason, row_values, grp, at, "
         "increments) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -70,7 +89,7 @@ def _park(store: Store, mine: Waiting, code: str, reason: str) -> None:
             mutation.table,
             key_json(mine.table.key, mutation.key),
             encode_row(mutation.key),
-            OPERATION_WORDS[mutation.operation],
+            operation,
             code,
             reason,
             shown,
@@ -99,7 +118,9 @@ def _number(value: Value) -> int | float:
 def _write_conflicts(store: Store, mine: Waiting, listed: list[Any]) -> int:
     written = 0
     # Of a row that is no longer held no value may stay here, not even as a conflict's: the office has them all.
-    held = store.number(mine.table, "is_held", mine.mutation.key)
+    # A change from before the table was another one names no row of it.
+    is_current = store.tables.get(mine.table.name) is mine.table
+    held = is_current and store.number(mine.table, "is_held", mine.mutation.key)
     for conflict in listed:
         if type(conflict) is not dict:
             raise checks.bad("conflicts", "holds something that is not an object")

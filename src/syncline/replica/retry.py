@@ -43,12 +43,14 @@ def _which(rejection: Rejection) -> tuple[str, tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class _Parked:
-    """`values` of a deletion are empty. `increments`: column -> by how much it was raised, with the policy `add`."""
+    """`values` of a deletion are empty. `gone`: columns that it wrote and the table has no more. `increments`: column ->
+    by how much it was raised, with the policy `add`."""
 
     table: ProgramTable
     key: dict[str, Value]
     operation: str
     values: dict[str, Value]
+    gone: tuple[str, ...]
     increments: dict[str, Value]
 
 
@@ -61,8 +63,8 @@ def retry(
     """Makes the change again as a new one of the app's, with `corrections` (column -> value) over what it wrote, and
     forgets the rejection: in the caller's transaction, which is to be rolled back after an error.
 
-    ReplicaError: `rejection_gone`, `values_gone` (the row has left this device), `row_gone`, `row_exists`,
-    `unknown_column`, `retry_failed`.
+    ReplicaError: `rejection_gone`, `values_gone` (the row has left this device), `row_gone` (or has another
+    key now), `row_exists`, `unknown_column`, `retry_failed`.
     """
     parked = _read(connection, tables, rejection)
     for column in corrections:
@@ -72,6 +74,12 @@ def retry(
                 hint=nearest(str(column), parked.table.columns).strip(),
                 code="unknown_column",
             )
+    if parked.gone and not parked.values and not corrections:
+        raise ReplicaError(
+            f'"{parked.table.name}" no longer has {", ".join(parked.gone)}, and this change wrote nothing else.',
+            hint="Name the column to write to, with its value, or dismiss the rejection.",
+            code="unknown_column",
+        )
     try:
         _write(connection, parked, dict(corrections))
     except (sqlite3.Error, OverflowError) as error:
@@ -86,14 +94,14 @@ def retry(
 def _read(connection: sqlite3.Connection, tables: Mapping[str, ProgramTable], rejection: Rejection) -> _Parked:
     where, parameters = _which(rejection)
     row = connection.execute(
-        f"SELECT table_name, key_values, operation, row_values, increments FROM syncline_parked WHERE {where}",
+        f"SELECT table_name, key, key_values, operation, row_values, increments FROM syncline_parked WHERE {where}",
         parameters,
     ).fetchone()
     if row is None:
         raise ReplicaError(
             "This rejection is no longer there.", hint="It was dismissed or tried again.", code="rejection_gone"
         )
-    table_name, key, operation, values, increments = row
+    table_name, shown_key, key, operation, values, increments = row
     if values is None:
         raise ReplicaError(
             f'What was written to "{table_name}" is no longer on this device: the row is not yours any more.',
@@ -101,11 +109,21 @@ def _read(connection: sqlite3.Connection, tables: Mapping[str, ProgramTable], re
             code="values_gone",
         )
     table = find_table(tables, table_name)
+    named = tuple(json.loads(shown_key))
+    if named != table.key:
+        raise ReplicaError(
+            f'This change was made when the key of "{table.name}" was ({", ".join(named)}): it is '
+            f"({', '.join(table.key)}) now.",
+            hint="Write the change anew, then dismiss the rejection.",
+            code="row_gone",
+        )
+    written = {column: decode_value(value) for column, value in json.loads(values).items()}
     return _Parked(
         table,
         dict(zip(table.key, key_of_text(key), strict=True)),
         operation,
-        {column: decode_value(value) for column, value in json.loads(values).items() if column in table.columns},
+        {column: value for column, value in written.items() if column in table.columns},
+        tuple(column for column in written if column not in table.columns),
         {column: decode_value(value) for column, value in json.loads(increments or "{}").items()},
     )
 

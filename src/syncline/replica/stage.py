@@ -197,7 +197,6 @@ class Stage:
             return
         db.execute("DELETE FROM syncline_stage WHERE n <= (SELECT frames FROM syncline_job)")
         self._clear()
-        db.execute("UPDATE syncline_state SET purge_pending = 1")
 
     def clear(self) -> None:
         """Everything has been applied."""
@@ -205,9 +204,13 @@ class Stage:
         self._clear()
 
     def _clear(self) -> None:
+        """Older pages of the file may hold what has left the download on its way: rows that moved away, lost
+        buckets."""
+        db = self._store.connection
         drop_loads(self._store)
-        self._store.connection.execute("DELETE FROM syncline_job")
-        self._store.connection.execute("DELETE FROM syncline_job_bucket")
+        if db.execute("DELETE FROM syncline_job").rowcount:
+            db.execute("UPDATE syncline_state SET purge_pending = 1")
+        db.execute("DELETE FROM syncline_job_bucket")
 
     def drop_tail(self) -> None:
         """In a transaction of its own: frames that no token covers."""

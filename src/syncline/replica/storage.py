@@ -53,8 +53,9 @@ def opening_error(error: BaseException, path: str | Path) -> BaseException:
     )
 
 
-NO_REPLICA = frozenset({"not_a_replica", "not_a_database"})
-"""Codes of the errors that say that the file is somebody else's."""
+def is_no_replica(error: BaseException, path: str | Path) -> bool:
+    """What could not be opened for this error is somebody else's, or no file."""
+    return getattr(error, "code", "") in ("not_a_replica", "not_a_database") or not Path(path).is_file()
 
 
 def file_identity(path: str | Path) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from syncline.server.config_settings import AuthSettings, Settings
 from syncline.server.jwks import ALGORITHMS, KeySet
 
 USER_CHARACTERS_MAX = 200
+_INTEGERS = range(-(2**63), 2**63)
 
 _log = logger("auth")
 
@@ -173,7 +175,7 @@ def _as_auth_errors(auth: AuthSettings) -> Iterator[None]:
         raise _invalid("is meant for another audience", f"[auth] audience is {_quoted(auth.audience)}.") from error
     except jwt.MissingRequiredClaimError as error:
         raise _invalid(f'has no claim "{error.claim}"', "[auth] issuer and audience ask for it.") from error
-    except (jwt.PyJWTError, UnicodeError, ValueError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:  # the last two: times that are none
         hint = (
             "Does it come from the identity provider?" if auth.jwks_url else "Make one with syncline token --sub USER."
         )
@@ -191,8 +193,14 @@ def _quoted(names: Sequence[str]) -> str:
 def identity_of(
     claims: Mapping[str, Any], user_claim: str, needed: Mapping[str, str] | None = None, leeway_seconds: float = 0.0
 ) -> Identity:
-    """Claims that somebody has verified -> Identity; AuthError `claim_missing` if one that is needed is not usable."""
+    """Claims that somebody has verified -> Identity.
+
+    AuthError `claim_missing` where the user or a claim that a grant needs is not there, `token_invalid` where one of
+    them is nothing that a database can be asked with, or `exp` is no time. Whether that is over is not looked at.
+    """
     user = claims.get(user_claim)
+    for claim in (user_claim, *(needed or ())):
+        _require_bindable(claim, claims.get(claim))
     if isinstance(user, bool) or not isinstance(user, str | int) or not str(user).strip():
         hint = f'Issue tokens with "{user_claim}", or set [auth] user_claim.'
         raise AuthError(
@@ -206,9 +214,38 @@ def identity_of(
             what = "has no claim" if claims.get(claim) is None else "has no single value in its claim"
             hint = f"The grant of [scope.{scope}] needs it; issue tokens that carry it."
             raise AuthError(f'The token {what} "{claim}".', hint=hint, code="claim_missing", status=403)
-    expires = claims.get("exp")
-    ends = float(expires) + leeway_seconds if isinstance(expires, int | float) else None
-    return Identity(str(user), claims, ends)
+    expires = _expiry(claims.get("exp"))
+    return Identity(str(user), claims, None if expires is None else expires + leeway_seconds)
+
+
+def _require_bindable(claim: str, value: object) -> None:
+    if isinstance(value, int) and value not in _INTEGERS:
+        raise _invalid(f'has a number beyond 64 bits in its claim "{claim}"', "Issue it as text.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _invalid(f'has no finite number in its claim "{claim}"', "Issue tokens with a usable one.")
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise _invalid(f'has half a character in its claim "{claim}"', "Issue it as valid UTF-8.") from error
+
+
+def _expiry(value: object) -> float | None:
+    if value is None:
+        return None
+    is_time = isinstance(value, float) and math.isfinite(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        is_time = value in _INTEGERS
+    if not is_time:
+        raise _invalid("has no time in its claim \"exp\"", "exp is a number: seconds since 1970, UTC.")
+    return float(value)  # type: ignore[arg-type]
+
+
+def require_current(identity: Identity) -> Identity:
+    """AuthError `token_expired` if its time is over."""
+    if identity.expires_at is not None and identity.expires_at <= time.time():
+        raise AuthError("The sign-in has expired.", hint="Sign in again.", code="token_expired")
+    return identity
 
 
 def require_secret(auth: AuthSettings) -> str:

@@ -24,6 +24,7 @@ from syncline.server.cut_frames import (
 )
 from syncline.server.job import Job, JobRequest, Paging
 from syncline.server.job_token import JobToken
+from syncline.server.seal import Seal
 from syncline.source.port import Claims, Cursor, Cut, Page, Since, Source, Survey, Walk
 
 MarkerWait = Callable[[], Awaitable[None]]
@@ -93,7 +94,7 @@ class Downloads:
         """Where the device says that it stands; BucketsNeededError if a digest of its cannot be resolved."""
         cursor = parse_cursor(request.cursor)
         stage = request.stage
-        token = JobToken.parse(stage.token) if stage else None
+        token = await self._open_token(stage.token) if stage else None
         granted = frozenset[str]()
         if (cursor and request.buckets is None) or (token and stage and stage.buckets is None):
             granted = await self._source.granted(claims)
@@ -102,6 +103,11 @@ class Downloads:
         if token and stage:
             staged = StagedJob(token, self._resolve(stage.buckets, stage.digest, granted - held))
         return Position(cursor, held, request.included, request.apply_count, is_reset=cursor is None, staged=staged)
+
+    async def _open_token(self, sealed: str) -> JobToken | None:
+        """None for what this source's processes did not send: the job begins anew."""
+        text = Seal(await self._source.seal_key()).open(sealed)
+        return None if text is None else JobToken.parse(text)
 
     def _resolve(self, named: tuple[str, ...] | None, digest: str, guess: frozenset[str]) -> frozenset[str]:
         found = frozenset(named) if named is not None else self._lists.find(digest, guess, frozenset())

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from syncline.errors import AuthError, SynclineError
 from syncline.log import logger
-from syncline.server.auth import Identity, claims_of_grants, identity_of
+from syncline.server.auth import Identity, claims_of_grants, identity_of, require_current
 from syncline.server.config_settings import Settings
 
 _log = logger("auth")
@@ -22,7 +22,7 @@ Authenticate: TypeAlias = Callable[[HTTPConnection], "Claims | Awaitable[Claims 
 """From a request, or the WebSocket of the live stream, to the user's claims; None, or an exception: nobody.
 
 A plain function runs in a thread of its own, so that it may ask a database. The claim `exp`, if there is one (seconds
-since 1970), ends an open stream.
+since 1970), ends an open stream; from then on nothing is answered.
 """
 
 
@@ -47,7 +47,7 @@ class HostAuthenticator:
         claims = await self._claims(connection)
         if not isinstance(claims, Mapping):
             raise _nobody()
-        return identity_of(claims, self._user_claim, self._needed)
+        return require_current(identity_of(claims, self._user_claim, self._needed))
 
     async def _claims(self, connection: HTTPConnection) -> Claims | None:
         try:

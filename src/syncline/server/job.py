@@ -25,6 +25,7 @@ from syncline.server.cut_frames import (
     rows_frame,
 )
 from syncline.server.job_token import JobToken
+from syncline.server.seal import Seal
 from syncline.source.port import Claims, Cursor, Cut, LapPage, Page, PageSize, Since, Source, Survey, Walk
 
 
@@ -75,6 +76,7 @@ class Job:
         self._lists = lists
         self._buckets = request.buckets
         self._lost: set[str] = set()
+        self._seal: Seal
         self._token: JobToken
         self._walk: Walk | None = None
         self._first: Page | None = None
@@ -104,6 +106,7 @@ class Job:
     # ------------------------------------------------------------ the answer
     async def frames(self) -> AsyncIterator[bytes]:
         self._ends = self._clock.monotonic_seconds() + self._paging.answer_seconds
+        self._seal = Seal(await self._source.seal_key())
         if self._walk is not None:
             total = await self._count(self._walk)
             self._token = replace(self._token, total_rows=total)
@@ -141,7 +144,7 @@ class Job:
         return frames.dump(
             {
                 "t": "progress",
-                "token": token.dump(),
+                "token": self._seal.close(token.dump()),
                 "rows": token.rows,
                 "bytes": token.bytes,
                 "total_rows": token.total_rows,

@@ -1,7 +1,8 @@
 """The token of a paged download: all that it takes to go on with it, hours later and in another process.
 
-It is opaque to the device, and nobody vouches for it: what it says decides which rows a device does not need again,
-never which it may have. A token that does not parse is as good as none.
+It names the key that was looked at last, which may be of a row that the device is not to have: it travels sealed
+(`server/seal.py`), and is opaque to the device. What it says decides which rows a device does not need again, never
+which it may have. A token that does not open or does not parse is as good as none.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Judge:
             table = self._plan.tables.get(mutation.table)
             if mutation.operation == "I" or table is None or place in group.before:
                 continue
-            if len(mutation.key) == len(table.key):
+            if mutation.key_columns == table.key:
                 group.before[place] = await self._tx.buckets_of(mutation.table, mutation.key)
         self._group = group
 
@@ -150,7 +150,10 @@ class Judge:
         table = self._plan.tables.get(mutation.table)
         if table is None:
             raise Reject("unknown_table", "This table does not sync.")
-        if len(mutation.key) != len(table.key) or None in mutation.key:
+        if mutation.key_columns != table.key:
+            was, now = ", ".join(mutation.key_columns), ", ".join(table.key)
+            raise Reject("column", f'The key of "{table.name}" has changed: it was ({was}) and is ({now}) now.')
+        if None in mutation.key:
             raise Reject("invalid", "The key is not complete.")
         if not any(table.name in scope.writable for scope in self._plan.scopes.values()):
             raise Reject("read_only", f'"{table.name}" can only be changed by the office.')

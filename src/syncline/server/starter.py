@@ -45,8 +45,7 @@ def starter_text(schema: Schema, source_url: str, secret: str | None = None) -> 
         "# [columns]             # what never leaves the server, for example:",
         *_hidden_lines(schema),
         "",
-        "# [merge.notes]         # how a column is merged that two people changed: latest (default), server, add",
-        '# body = "server"',
+        *_merge_lines(schema, proposal),
         "",
         "[retention]",
         f"days = {_default('retention', 'days')}               # a device away for longer downloads its rows anew",
@@ -97,7 +96,9 @@ def _scope_lines(schema: Schema, proposal: Guess) -> Iterator[str]:
     yield ""
     yield f"[scope.{name}.tables]"
     for table, ways in proposal.members.items():
-        yield from _member_lines(schema, table, ways)
+        yield from _member_lines(
+            schema, table, ways, is_granting=proposal.grant is not None and proposal.grant[0] == table
+        )
     for join in proposal.upward:
         if join.declared:
             entry = f"{{ referenced_by = {toml_string(join.child)}, read_only = true }}"
@@ -129,26 +130,30 @@ def _ended(schema: Schema, table: str) -> str:
     return sql_name(ends[0]) if ends else "ended_at"
 
 
-def _member_lines(schema: Schema, table: str, ways: tuple[Join, ...]) -> Iterator[str]:
-    first, *more = [_entry(schema, way) for way in ways]
-    notes = [] if ways[0].declared else ["CHECK: guessed from the column's name"]
-    yield f"{toml_key(table)} = {first}" + (f"   # {notes[0]}" if notes else "")
+def _member_lines(schema: Schema, table: str, ways: tuple[Join, ...], *, is_granting: bool) -> Iterator[str]:
+    """`is_granting`: the grant reads the table, so that a device that wrote to it would grant itself more."""
+    first, *more = [_entry(schema, way, is_granting) for way in ways]
+    notes = [] if ways[0].declared else ["guessed from the column's name"]
+    if is_granting:
+        notes.append("the grant reads it: no device may write to it, and often none needs it")
+    yield f"{toml_key(table)} = {first}" + (f"   # CHECK: {'; '.join(notes)}" if notes else "")
     for alternative in more:
         yield f"# {toml_key(table)} = {alternative}   # instead, or both: [ {{ … }}, {{ … }} ]"
 
 
-def _entry(schema: Schema, way: Join) -> str:
+def _entry(schema: Schema, way: Join, is_read_only: bool) -> str:
+    rest = ", read_only = true" if is_read_only else ""
     same = [key for key in schema.table(way.child).foreign_keys if key.table == way.parent]
     if way.declared and len(same) == 1:
-        return f"{{ parent = {toml_string(way.parent)} }}"
+        return f"{{ parent = {toml_string(way.parent)}{rest} }}"
     pairs = ", ".join(
         f"{toml_key(own)} = {toml_string(theirs)}" for own, theirs in zip(way.columns, way.references, strict=True)
     )
-    return f"{{ parent = {toml_string(way.parent)}, on = {{ {pairs} }} }}"
+    return f"{{ parent = {toml_string(way.parent)}, on = {{ {pairs} }}{rest} }}"
 
 
 def _empty_scope_lines(schema: Schema) -> Iterator[str]:
-    yield "# CHECK: no table refers to another by a foreign key, so there is no guess. A scope looks like this:"
+    yield "# CHECK: no table refers to another by a foreign key, so there is no guess. A clinic would write:"
     yield "# [scope.caseload]"
     yield '# root  = "patients"'
     yield '# grant = "SELECT patient_id FROM assignments WHERE caregiver_id = :sub"'
@@ -179,7 +184,27 @@ def _hidden_lines(schema: Schema) -> list[str]:
         for table, names in found.items()
         if names
     ]
-    return lines or ['# patients = { hide = ["ssn"] }']
+    table, column = _some_column(schema, list(usable_tables(schema)))
+    return lines or [f"# {toml_key(table)} = {{ hide = [{toml_string(column)}] }}"]
+
+
+def _merge_lines(schema: Schema, proposal: Guess | None) -> list[str]:
+    table, column = _some_column(schema, [*proposal.members, proposal.root] if proposal else [])
+    return [
+        f"# [merge.{toml_key(table)}]   # how a column that two people changed is merged: latest, server, add",
+        f'# {toml_key(column)} = "server"',
+    ]
+
+
+def _some_column(schema: Schema, tables: list[str]) -> tuple[str, str]:
+    """For an example: the last column of one of these tables that is no key; made up where there is none."""
+    for name in tables:
+        table = schema.table(name)
+        taken = {*table.key, *(column for key in table.foreign_keys for column in key.columns)}
+        free = [column for column in table.column_names if column not in taken]
+        if free:
+            return name, free[-1]
+    return "visits", "note"
 
 
 def _refused_tables(schema: Schema) -> Iterator[str]:

@@ -460,6 +460,11 @@ class Source(Protocol):
         ...
 
     # downloads
+    async def seal_key(self) -> bytes:
+        """64 random bytes that every process of this source gets, and nobody else: drawn once per installation, gone
+        with `deprovision`."""
+        ...
+
     async def read_head(self) -> Head: ...
 
     async def changed_since(self, checkpoint: int) -> Checkpoint:

@@ -14,6 +14,7 @@ from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConf
 from syncline.protocol.cursor import parse_cursor
 from syncline.server.downloads import CatchUpNeededError, Position
 from syncline.server.job import Paging
+from syncline.server.seal import Seal
 from syncline.source.port import PageSize, Since, Walk
 from syncline.testing.contract_lab import Company, SourceLab
 from syncline.testing.paged_device import Frame, PagedDevice
@@ -378,7 +379,10 @@ class DownloadContract:
         for _ in range(3):
             nurse.ask()
         assert nurse.staged
-        nurse.staged.token = nurse.staged.token.replace("term-1", "another")
+        seal = Seal(clinic.company.wait(clinic.source.seal_key()))
+        opened = seal.open(nurse.staged.token)
+        assert opened and "term-1" in opened
+        nurse.staged.token = seal.close(opened.replace("term-1", "another"))
         assert nurse.ask()[0]["stage"] == "new"
         nurse.catch_up()
         clinic.agrees(nurse)

@@ -19,11 +19,12 @@ from syncline.model.merge import Stamp
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
 from syncline.source.port import Cut, PageSize, SourceRefusedError, Walk, WriteTransaction
 from syncline.testing.contract_delta import DeltaContract
-from syncline.testing.contract_downloads import DownloadContract
+from syncline.testing.contract_between import BetweenContract
 from syncline.testing.contract_lab import Bench, SourceLab
 from syncline.testing.contract_migrations import MigrationContract
 from syncline.testing.contract_names import NamesContract
 from syncline.testing.contract_replace import ReplaceContract
+from syncline.testing.contract_seal import SealContract
 from syncline.testing.contract_shapes import ShapesContract
 from syncline.testing.contract_statements import StatementsContract
 from syncline.testing.plans import plan_for
@@ -77,7 +78,8 @@ class SourceContract(
     ShapesContract,
     ReplaceContract,
     StatementsContract,
-    DownloadContract,
+    BetweenContract,
+    SealContract,
     DeltaContract,
     MigrationContract,
 ):

@@ -50,7 +50,8 @@ def _findings(
         yield Finding(what, "Run the script of --after, or: syncline provision", "migration_running")
     elif kind is not None:
         what = "A migration ended before it could put capture back: nothing syncs."
-        yield Finding(what, "A running server mends it. Without one, run: syncline provision", "migration_died")
+        remedy = "A running server mends it once the configuration fits. Without one, run: syncline provision"
+        yield Finding(what, remedy, "migration_died")
     elif plan is not None:
         try:
             provisioning.verify(connection, plan)

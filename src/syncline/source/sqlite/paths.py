@@ -1,10 +1,11 @@
 """SQL for memberships: which buckets hold which rows, now and before the batch that waits in the changelog.
 
 The algorithm is that of the design's scope deltas. A path is walked as a chain of CTEs, each step a lookup by the
-join columns, from a few keys outward: never a scan of a table. "Before" means: rows that are not in the batch as they
-are now, plus every old image that the batch holds. The order inside a batch is never trusted: a trigger of the
-company's that rewrites a row again makes its image arrive first. An image too many can only add a superfluous remove,
-which is harmless.
+join columns, from a few keys outward: never a scan of a table. "Before" means: every row as it is now, plus every old
+image that the batch holds, in all combinations: what was so at any moment since the last checkpoint, since a page of a
+download may have been read at any of them. The order inside a batch is never trusted: a trigger of the company's that
+rewrites a row again makes its image arrive first. A combination too many can only add a superfluous remove, which is
+harmless: see docs/decisions/0028-before-is-any-moment-since-the-last-checkpoint.md.
 
 Generated once per plan; all statements take their keys from a table or subquery whose columns are called k_1, k_2, …
 """
@@ -80,7 +81,7 @@ class PathBuilder:
                 joins = [(f"f.j_{index}", column) for index, column in enumerate(step.references, 1)]
             leaving = self._leaving(path, position, scope)
             carried = [f"f.{name}" for name in own.key_columns]
-            branches = [self._current(scope, alias, carried, leaving, previous, joins, before=before)]
+            branches = [self._current(scope, alias, carried, leaving, previous, joins)]
             if before:
                 branches.append(self._old(scope, alias, carried, leaving, previous, joins))
             names = [*own.key_columns, *(f"j_{index}" for index in range(1, len(leaving) + 1))]
@@ -102,19 +103,8 @@ class PathBuilder:
         leaving: tuple[str, ...],
         previous: str,
         joins: list[tuple[str, str]],
-        *,
-        before: bool,
     ) -> str:
-        capture = self._captures[table]
-        columns = ", ".join([*carried, *(f"t.{quote(column)}" for column in leaving)])
-        conditions = [f"t.{quote(column)} = {left}" for left, column in joins]
-        conditions += has_whole_key(capture.table, "t.")
-        if before:
-            conditions.append(not_in_batch(capture, "t."))
-        return (
-            f"SELECT {columns} FROM {previous} CROSS JOIN {filtered(scope, table, quote(table))} AS t "
-            f"WHERE {' AND '.join(conditions)}"
-        )
+        return self._images(scope, table, quote(table), carried, leaving, previous, joins)
 
     def _old(
         self,
@@ -125,12 +115,23 @@ class PathBuilder:
         previous: str,
         joins: list[tuple[str, str]],
     ) -> str:
-        capture = self._captures[table]
+        return self._images(scope, table, old_images(self._captures[table]), carried, leaving, previous, joins)
+
+    def _images(
+        self,
+        scope: Scope,
+        table: str,
+        images: str,
+        carried: list[str],
+        leaving: tuple[str, ...],
+        previous: str,
+        joins: list[tuple[str, str]],
+    ) -> str:
         columns = ", ".join([*carried, *(f"t.{quote(column)}" for column in leaving)])
         conditions = [f"t.{quote(column)} = {left}" for left, column in joins]
-        conditions += has_whole_key(capture.table, "t.")
-        images = filtered(scope, table, old_images(capture))
-        return f"SELECT {columns} FROM {previous} CROSS JOIN {images} AS t WHERE {' AND '.join(conditions)}"
+        conditions += has_whole_key(self._captures[table].table, "t.")
+        rows = filtered(scope, table, images)
+        return f"SELECT {columns} FROM {previous} CROSS JOIN {rows} AS t WHERE {' AND '.join(conditions)}"
 
     # ------------------------------------------------------------ rows whose path runs through a moved row
     def _back(self, path: Path, position: int, *, before: bool) -> str:
@@ -159,7 +160,7 @@ class PathBuilder:
         leaving = path.steps[at - 1].references if at else capture.key
         names = [f"j_{index}" for index in range(1, len(leaving) + 1)]
         joins = [(f"f.j_{index}", column) for index, column in enumerate(step.columns, 1)]
-        branches = [self._current(scope, capture.table.name, [], leaving, f"b{at + 1} AS f", joins, before=before)]
+        branches = [self._current(scope, capture.table.name, [], leaving, f"b{at + 1} AS f", joins)]
         if before:
             branches.append(self._old(scope, capture.table.name, [], leaving, f"b{at + 1} AS f", joins))
         return f"b{at}({', '.join(names)}) AS ({' UNION ALL '.join(branches)})"
@@ -184,14 +185,6 @@ def old_images(capture: Capture) -> str:
         f"{capture.old_column(column)} AS {quote(column)}" for column in (*capture.key, *capture.captured)
     )
     return f"(SELECT {columns} FROM {capture.changelog} WHERE op IN ('U', 'D', 'R'))"
-
-
-def not_in_batch(capture: Capture, prefix: str) -> str:
-    keys = ", ".join(capture.key_columns)
-    row = quote_list(capture.key, prefix)
-    left = f"({row})" if len(capture.key) > 1 else row
-    no_null = " AND ".join(f"{name} IS NOT NULL" for name in capture.key_columns)
-    return f"{left} NOT IN (SELECT {keys} FROM {capture.changelog} WHERE op <> 'T' AND {no_null})"
 
 
 def moved_sql(capture: Capture) -> str:

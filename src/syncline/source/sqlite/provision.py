@@ -20,6 +20,8 @@ from syncline.source.sqlite.suspending import MIGRATION, watched_tables
 from syncline.system.database import immediate
 
 VERSION = 3
+SEAL = "seal"
+"""The name in syncline_meta of the key that downloads' tokens are sealed with."""
 
 
 def wanted_objects(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
@@ -80,6 +82,7 @@ def _install(connection: sqlite3.Connection, plan: Plan) -> ProvisionReport:
     connection.execute("DELETE FROM syncline_meta WHERE name = ?1", (MIGRATION,))
     if _meta(connection, "installation") is None:
         connection.execute("INSERT INTO syncline_meta SELECT 'installation', lower(hex(randomblob(4)))")
+    draw_seal_key(connection)
     anew = raised_by(plan, read_gaps(connection))
     return _report(plan, created, stale, anew)
 
@@ -178,6 +181,18 @@ def layouts(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(
         connection.execute("SELECT table_name, max(layout) FROM syncline_layout GROUP BY table_name").fetchall()
     )
+
+
+def seal_key(connection: sqlite3.Connection) -> bytes | None:
+    """None where capture was installed by a Syncline that drew none."""
+    key = _meta(connection, SEAL)
+    return None if key is None else bytes.fromhex(str(key))
+
+
+def draw_seal_key(connection: sqlite3.Connection) -> None:
+    """Inside a write transaction. The one that is there stays."""
+    if _meta(connection, SEAL) is None:
+        connection.execute("INSERT INTO syncline_meta SELECT ?1, lower(hex(randomblob(64)))", (SEAL,))
 
 
 def _set_meta(connection: sqlite3.Connection, name: str, value: object) -> None:

@@ -9,6 +9,11 @@ from syncline.source.port import PageSize
 _log = logger("source")
 
 
+TOLD_MAX = 10_000
+_told: set[tuple[str, str, int]] = set()
+"""Rows that the log has named: table, key, bytes."""
+
+
 class RoomTakenError(Exception):
     """There is more than the read has room for."""
 
@@ -41,6 +46,13 @@ def is_too_large(table: str, key: str, image: str) -> bool:
 
 
 def warn_too_large(table: str, key: str, size: int) -> None:
+    """Once per row and size in a process: each first sync comes by it again."""
+    found = (table, key, size)
+    if found in _told:
+        return
+    if len(_told) >= TOLD_MAX:
+        _told.clear()
+    _told.add(found)
     _log.warning(
         'the row %s of "%s" is left out on all devices: as JSON it has %d bytes, above the limit of %d. '
         "Hide its largest column, or make the value smaller.",

@@ -281,6 +281,10 @@ class SqliteSource:
         return await self._db.run(self._db.sequencing, wait)
 
     # ------------------------------------------------------------ downloads
+    async def seal_key(self) -> bytes:
+        key = await self._db.read(_if_provisioned(provisioning.seal_key))
+        return key or await self._db.run(self._db.writer, _if_provisioned(_drawn_seal_key))
+
     async def read_head(self) -> Head:
         return await self._feed(lambda feed: feed.head())
 
@@ -441,6 +445,14 @@ def _if_provisioned(work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite
         return work(connection)
 
     return run
+
+
+def _drawn_seal_key(connection: sqlite3.Connection) -> bytes:
+    with write_transaction(connection):
+        provisioning.draw_seal_key(connection)
+    key = provisioning.seal_key(connection)
+    assert key is not None
+    return key
 
 
 def _never(seconds: float) -> None:
