@@ -19,6 +19,7 @@ from syncline.source.port import WriteTransaction
 from syncline.source.sqlite import durable
 from syncline.source.sqlite.source import SqliteSource
 from syncline.testing.contract_lab import Company
+from syncline.testing.world import Determinism
 
 
 class TracedLab(SqliteLab):

@@ -68,13 +68,13 @@ def serve(folder: Path) -> None:
 
 
 def play(folder: Path, token: str) -> dict[str, Any]:
-    """Twice: the cable is pulled, the nurse writes, the cable is plugged in again."""
+    """Three times: the cable is pulled, the nurse writes, the cable is plugged in again."""
     seen: dict[str, Any] = {"pulled": [], "seconds": [], "timer_seconds": []}
     path, clinic = folder / "cable.device.db", folder / "clinic.db"
     with closing(Replica(path, f"http://{SERVER}:{PORT}", token)) as replica:
         replica.start()
         wait_for(lambda: replica.status.state == "live", "live")
-        for number in (1, 2):
+        for number in (1, 2, 3):
             set_link("cable0", up=False)
             wait_for(lambda: replica.status.state == "offline", "offline")
             query(path, f"INSERT INTO notes VALUES('cable-{number}', 'v-ada', 'in the cellar')")

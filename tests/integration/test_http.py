@@ -407,7 +407,15 @@ def test_mutations_that_fit_no_column_are_refused_and_block_nothing(ann: Hand, c
     commit = ann.download_all()[-1]
     strange: list[dict[str, Any]] = [
         {"table": "no such table"},
-        {"table": "assignments", "key": ["ann", "cy"], "key_columns": ["nurse", "patient_id"], "op": "I", "columns": [], "new": [], "was": []},
+        {
+            "table": "assignments",
+            "key": ["ann", "cy"],
+            "key_columns": ["nurse", "patient_id"],
+            "op": "I",
+            "columns": [],
+            "new": [],
+            "was": [],
+        },
         {"table": "sqlite_schema", "key": ["x"]},
         {"table": 'patients"; DROP TABLE patients; --'},
         {"columns": ["ssn"]},

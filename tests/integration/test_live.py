@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 from tests.integration.company import (
+    CONFIGURATION,
+    TABLES,
     Company,
     Server,
     bytes_of,
@@ -69,6 +71,21 @@ serving.run_server = lambda app, *arguments, **options: run(Refusing(app), *argu
 """
 
 
+CLOCK = """
+from pathlib import Path
+from syncline.source.sqlite import source
+connections = source.Connections
+
+def with_clock(path, prepare, **options):
+    def set_clock(db):
+        db.create_function("julianday", 1, lambda modifier: float(Path("clock.txt").read_text()))
+    return connections(path, set_clock, **options)
+
+source.Connections = with_clock
+"""
+"""The database of the server's process looks at a clock of ours."""
+
+
 # ---------------------------------------------------------------- what the office does
 def test_a_write_of_the_office_reaches_connected_devices_by_itself(company: Company) -> None:
     """P1, P2: a plain sqlite3 program in another process writes; nobody pokes anybody."""
@@ -99,6 +116,32 @@ def test_a_changed_grant_moves_rows_without_reconnecting(company: Company) -> No
     wait_for(lambda: query(ann.path, "SELECT count(*) FROM patients") == [(0,)], "Ann has nobody", SOON_SECONDS)
     assert query(ann.path, "SELECT count(*) FROM medications") == [(1,)]
     assert company.road.opened == opened
+
+
+def test_a_grant_that_changes_by_the_clock_alone_moves_rows(tmp_path: Path) -> None:
+    """P9: a shift begins and ends; nobody writes anything, and `refresh` says how often to look."""
+    tables = f"{TABLES} CREATE TABLE shifts(nurse TEXT, patient_id TEXT, begins REAL, ends REAL);"
+    grant = "FROM shifts WHERE nurse = :sub AND julianday('now') BETWEEN begins AND ends"
+    configuration = CONFIGURATION.replace("FROM assignments WHERE nurse = :sub", grant)
+    configuration = configuration.replace('root = "patients"', 'root = "patients"\nrefresh = "1s"', 1)
+    with closing(Company(tmp_path, tables, configuration)) as company:
+        now = company.execute("SELECT julianday('now')")[0][0]
+        company.execute("INSERT INTO shifts VALUES('ann', 'ada', ?1, ?1 + 1), ('ann', 'bo', ?1 + 2, ?1 + 3)", now)
+        turn_clock(company, now + 0.5)
+        company.serve(CLOCK)
+        ann = company.live("ann")
+        for day, patients in ((0.5, ["ada"]), (1.5, []), (2.5, ["bo"]), (3.5, [])):
+            turn_clock(company, now + day)
+            rows = [(patient,) for patient in patients]
+            wait_for_rows(ann.path, "SELECT id FROM patients", rows)
+        wait_for(lambda: b"v-bo" not in bytes_of(ann.path), "every byte is gone")
+
+
+def turn_clock(company: Company, day: float) -> None:
+    """To a Julian day, at once for whoever looks."""
+    fresh = company.folder / "clock.new"
+    fresh.write_text(repr(day), encoding="utf-8")
+    fresh.replace(company.folder / "clock.txt")
 
 
 def test_news_of_a_bucket_that_was_just_granted_is_not_missed(company: Company) -> None:

@@ -43,8 +43,8 @@ def _which(rejection: Rejection) -> tuple[str, tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class _Parked:
-    """`values` of a deletion are empty. `gone`: columns that it wrote and the table has no more. `increments`: column ->
-    by how much it was raised, with the policy `add`."""
+    """`values` of a deletion are empty. `gone`: columns that it wrote and the table has no more. `increments`: column
+    -> by how much it was raised, with the policy `add`."""
 
     table: ProgramTable
     key: dict[str, Value]

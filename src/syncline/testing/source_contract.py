@@ -18,15 +18,20 @@ from syncline.errors import ConfigError, NotProvisionedError
 from syncline.model.merge import Stamp
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
 from syncline.source.port import Cut, PageSize, SourceRefusedError, Walk, WriteTransaction
-from syncline.testing.contract_delta import DeltaContract
 from syncline.testing.contract_between import BetweenContract
+from syncline.testing.contract_delta import DeltaContract
+from syncline.testing.contract_groups import GroupContract
+from syncline.testing.contract_identity import IdentityContract
 from syncline.testing.contract_lab import Bench, SourceLab
+from syncline.testing.contract_merging import MergeContract
 from syncline.testing.contract_migrations import MigrationContract
 from syncline.testing.contract_names import NamesContract
 from syncline.testing.contract_replace import ReplaceContract
+from syncline.testing.contract_retention import RetentionContract
 from syncline.testing.contract_seal import SealContract
 from syncline.testing.contract_shapes import ShapesContract
 from syncline.testing.contract_statements import StatementsContract
+from syncline.testing.contract_uploads import UploadContract
 from syncline.testing.plans import plan_for
 
 TABLES = (
@@ -82,6 +87,11 @@ class SourceContract(
     SealContract,
     DeltaContract,
     MigrationContract,
+    UploadContract,
+    MergeContract,
+    GroupContract,
+    IdentityContract,
+    RetentionContract,
 ):
     """The whole suite: what follows, and one base per subject. It grows with whatever a source has had to learn."""
 
