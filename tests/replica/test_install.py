@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.replica.conftest import LINES, VISITS
 from tests.replica.messages import Bench, outcome, plan_of, put
+from tests.replica.staging import bytes_of
 
 from syncline.errors import ConfigError, ProtocolError, ReplicaError
 from syncline.model.program import Program, build_program, program_hash
@@ -207,6 +208,35 @@ def test_a_table_with_another_key_is_another_table(bench: Bench, app: sqlite3.Co
     assert [(each["n"], each["key"]) for each in bench.mutations()] == [(1, ["a", 1]), (2, ["y"])]
     bench.cut(put("lines", ("b", 2, "y")), included=2, reset=True)
     assert bench.rows("lines") == [("b", 2, "y")]
+
+
+@pytest.mark.parametrize("tables", [(WIDER, LINES), (LINES,)], ids=["a column", "a table"])
+def test_what_a_program_no_longer_has_leaves_every_byte(
+    bench: Bench, app: sqlite3.Connection, tables: tuple[Table, ...]
+) -> None:
+    """P9: a column that was hidden, a table that syncs no longer; at once, whether or not a cut follows."""
+    canary = "canary-of-patient-12"
+    bench.cut(put("visits", *((number, "p", "s", 0, canary) for number in range(50))))
+    assert canary.encode() in bytes_of(bench)
+    bench.program = build_program(plan_of(*tables))
+    app.execute("BEGIN")
+    app.execute("SELECT count(*) FROM lines").fetchall()
+    bench.hello()
+    assert bench.file.state().purge_pending, "an old reader holds it back"
+    app.execute("COMMIT")
+    assert bench.file.purge() and not bench.file.state().purge_pending
+    assert canary.encode() not in bytes_of(bench)
+
+
+def test_a_program_that_takes_nothing_away_asks_for_no_purge(bench: Bench, app: sqlite3.Connection) -> None:
+    bench.cut(put("visits", (1, "p", "s", 0, "n")))
+    app.execute("BEGIN")
+    app.execute("SELECT count(*) FROM lines").fetchall()
+    added = Table("lines", (*LINES.columns, Column("more", "TEXT")), LINES.key)
+    bench.program = build_program(plan_of(VISITS, added))
+    bench.hello()
+    assert not bench.file.state().purge_pending
+    app.execute("COMMIT")
 
 
 def test_a_failed_install_changes_nothing(bench: Bench, app: sqlite3.Connection) -> None:

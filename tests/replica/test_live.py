@@ -79,7 +79,8 @@ def test_heartbeats_and_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [(4409, BucketsNeededError), (4412, CatchUpNeededError), (4500, UnreachableError), (1011, UnreachableError)]
+    ("code", "error"),
+    [(4409, BucketsNeededError), (4412, CatchUpNeededError), (4500, UnreachableError), (1011, UnreachableError)],
 )
 def test_how_a_stream_may_end(code: int, error: type[Exception]) -> None:
     with serving(lambda connection: connection.close(code)) as url:

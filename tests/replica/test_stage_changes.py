@@ -44,6 +44,18 @@ def test_a_bucket_that_is_revoked_in_the_middle_leaves_no_trace(bench: Bench, ap
     assert app.execute("SELECT name FROM syncline_bucket").fetchall() == [("b[2]",)]
 
 
+def test_what_moved_away_before_the_end_leaves_no_trace(bench: Bench, app: sqlite3.Connection) -> None:
+    """P9: of what a page brought and a later one took back, at the download's end."""
+    canary = "canary-of-patient-12"
+    left = remove("visits", *((number,) for number in range(10, 15)), bucket="b[1]")
+    server = Paging(bench, ["b[1]"], [[visits(10, 5, "b[1]", canary)], [left], [visits(20, 1, "b[1]")]])
+    server.run(pages_max=1)
+    assert canary.encode() in bytes_of(bench)
+    server.run()
+    assert [row[0] for row in bench.rows("visits")] == [20]
+    assert canary.encode() not in bytes_of(bench) and not bench.file.state().purge_pending
+
+
 def test_a_revocation_meanwhile_drops_at_once_and_the_rest_goes_on(bench: Bench, app: sqlite3.Connection) -> None:
     bench.cut(visits(0, 3, "a[1]"), visits(3, 3, "a[2]"))
     server = Paging(bench, ["b[1]"], [[visits(50, 5, "b[1]"), visits(3, 2, "a[2]", "new")], [visits(60, 5, "b[1]")]])

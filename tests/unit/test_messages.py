@@ -36,7 +36,9 @@ STAGE = Stage("token", "digest", ('caseload["p-2"]',))
 
 EXAMPLES: list[Any] = [
     Hello(2, "d-1", "n-1", "syncline 0.1", "3.40.1", ("zstd", "gzip"), -4, "hash", 3, 5, "term.8"),
-    HelloAnswer(2, "d-1", "n-2", "known", "nurse-17", "term", 8, 5, 10, 11, "zstd", True, {"v": 1}, {"frame": 9}, bytes(16)),
+    HelloAnswer(
+        2, "d-1", "n-2", "known", "nurse-17", "term", 8, 5, 10, 11, "zstd", True, {"v": 1}, {"frame": 9}, bytes(16)
+    ),
     MUTATION,
     Upload("d-1", -4, -9, (Group(True, (MUTATION,)),), 3),
     UploadAnswer(7, True),

@@ -136,3 +136,14 @@ def test_a_renamed_table_loses_every_trace_that_its_old_name_left(
     left = host.execute("SELECT name FROM sqlite_schema WHERE tbl_name = 'calls' AND sql IS NOT NULL ORDER BY name")
     assert left.fetchall() == [("calls",), ("syncline_rekey_of_theirs",)]
     host.execute("INSERT INTO calls VALUES('v2', 'b')")
+
+
+def test_an_installation_without_a_seal_key_draws_one_that_stays(
+    host: sqlite3.Connection, source: SqliteSource
+) -> None:
+    drive(source.provision(drive(plan_for(source, VISITS))))
+    first = drive(source.seal_key())
+    assert host.execute("DELETE FROM syncline_meta WHERE name = 'seal'").rowcount == 1
+    drawn = drive(source.seal_key())
+    assert len(drawn) == 64 and drawn != first
+    assert drive(source.seal_key()) == drawn

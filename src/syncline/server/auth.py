@@ -237,7 +237,7 @@ def _expiry(value: object) -> float | None:
     if isinstance(value, int) and not isinstance(value, bool):
         is_time = value in _INTEGERS
     if not is_time:
-        raise _invalid("has no time in its claim \"exp\"", "exp is a number: seconds since 1970, UTC.")
+        raise _invalid('has no time in its claim "exp"', "exp is a number: seconds since 1970, UTC.")
     return float(value)  # type: ignore[arg-type]
 
 

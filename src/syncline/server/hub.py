@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from syncline.model.scopes import Plan, bucket_scope
+from syncline.model.scopes import Plan
 from syncline.server.downloads import Position
 from syncline.source.port import Checkpoint, Claims
 
@@ -37,7 +37,6 @@ class Hub:
 
     def __init__(self, plan: Plan) -> None:
         self._subscribers: dict[str, Subscriber] = {}
-        self._by_clock: frozenset[str] = frozenset()
         self.take_plan(plan)
         self._waiters: set[asyncio.Event] = set()
         self.observers: list[Observer] = []
@@ -48,7 +47,7 @@ class Hub:
         return len(self._subscribers)
 
     def take_plan(self, plan: Plan) -> None:
-        self._by_clock = frozenset(scope.name for scope in plan.scopes.values() if scope.refresh_seconds)
+        self._has_clock_grants = any(scope.refresh_seconds for scope in plan.scopes.values())
 
     def end_all(self) -> None:
         """Every stream ends; its device begins anew, with a hello."""
@@ -74,12 +73,10 @@ class Hub:
             waiter.set()
 
     def refresh_grants(self) -> None:
-        """Scopes with `refresh` are asked again by the clock."""
-        if not self._by_clock:
-            return
-        for subscriber in list(self._subscribers.values()):
-            held = subscriber.position.held
-            if not held or any(bucket_scope(bucket) in self._by_clock for bucket in held):
+        """Scopes with `refresh` are asked again by the clock, for those too who hold nothing of them: what they are
+        granted may begin now."""
+        if self._has_clock_grants:
+            for subscriber in list(self._subscribers.values()):
                 subscriber.wake()
 
     async def next_checkpoint(self, seconds: float, published: int | None = None) -> None:

@@ -283,7 +283,9 @@ class SqliteSource:
     # ------------------------------------------------------------ downloads
     async def seal_key(self) -> bytes:
         key = await self._db.read(_if_provisioned(provisioning.seal_key))
-        return key or await self._db.run(self._db.writer, _if_provisioned(_drawn_seal_key))
+        if key is not None:
+            return key
+        return await self._db.run(self._db.writer, _if_provisioned(_drawn_seal_key))
 
     async def read_head(self) -> Head:
         return await self._feed(lambda feed: feed.head())
