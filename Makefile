@@ -12,7 +12,7 @@ help:
 	@echo "make run     the home-care demo (make run ARGS=--once: one working day, then a summary)"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, layers"
-	@echo "make bench   the benchmark, each figure beside plain SQLite's; make bench-quick: in two minutes"
+	@echo "make bench   the benchmark, each figure beside plain SQLite's; make bench-quick: smaller, in some minutes"
 	@echo "make bench-waits   how long a busy host waits because Syncline stands beside it"
 	@echo "make format  put the code into the project's format"
 

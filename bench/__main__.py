@@ -18,7 +18,7 @@ Job = tuple[str, Callable[[Path], Result]]
 
 
 def jobs(*, quick: bool, rows: int) -> Iterator[Job]:
-    """Name and workload; the quick ones take about two minutes."""
+    """Name and workload; the quick ones are smaller."""
     sizes = [rows // 10, rows] if quick else [rows // 10, rows, rows * 10]
     for size in sizes:
         yield "W1", lambda folder, size=size: workloads.first_sync(folder, size, "caseload")  # type: ignore[misc]
