@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from bench import workloads
@@ -21,7 +22,7 @@ def jobs(*, quick: bool, rows: int) -> Iterator[Job]:
     """Name and workload; the quick ones are smaller."""
     sizes = [rows // 10, rows] if quick else [rows // 10, rows, rows * 10]
     for size in sizes:
-        yield "W1", lambda folder, size=size: workloads.first_sync(folder, size, "caseload")  # type: ignore[misc]
+        yield "W1", partial(workloads.first_sync, rows=size, shape="caseload")
     yield "W1", lambda folder: workloads.first_sync(folder, rows, "shared")
     yield "W1", lambda folder: workloads.bytes_of_first_sync(folder, min(rows, 10_000), "caseload")
     yield "W2", lambda folder: workloads.upload(folder, 2_000 if quick else 10_000)
