@@ -28,7 +28,7 @@ from syncline.source.port import (
 from syncline.source.sqlite.affinity import apply_affinity
 from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql
 from syncline.source.sqlite.retention import read_horizon
-from syncline.source.sqlite.room import Room, RoomTakenError, is_too_large
+from syncline.source.room import Room, RoomTakenError, is_too_large
 from syncline.system.database import fetch_all
 from syncline.values import Value
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from syncline.errors import ProtocolError
 from syncline.source.port import Claims, Cursor, LapPage, PageSize, Since, Survey
 from syncline.source.sqlite.feed import EntryRow, FeedReader
-from syncline.source.sqlite.room import Room
+from syncline.source.room import Room
 from syncline.values import encode_row, key_of_text
 
 _Place = tuple[str, int, str, str]

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from syncline import limits
 from syncline.source.port import PageRows
-from syncline.source.sqlite.images import encode_rows
+from syncline.source.images import encode_rows
 from syncline.source.sqlite.layout import TableSql
-from syncline.source.sqlite.room import Room, warn_too_large
+from syncline.source.room import Room, warn_too_large
 from syncline.source.sqlite.walk_sql import WalkSql
 from syncline.system.database import fetch_all, text_or_raw, with_raw_text
 from syncline.values import Key, Row, encode_row

@@ -20,7 +20,7 @@ from syncline.source.sqlite.feed import FeedReader
 from syncline.source.sqlite.layout import PlanSql, TableSql
 from syncline.source.sqlite.listings import Listing, Listings, WantedBuckets
 from syncline.source.sqlite.page_rows import RowsReader
-from syncline.source.sqlite.room import Room
+from syncline.source.room import Room
 from syncline.source.sqlite.walk_sql import WalkSql
 from syncline.system.database import fetch_all
 from syncline.values import Key, encode_row, key_of_text

@@ -24,7 +24,7 @@ from syncline.source.sqlite.generations import Gaps, mark_gaps, raise_generation
 from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql, TableSql
 from syncline.source.sqlite.paths import affected_table, moved_sql, moved_table, temp_tables_sql
 from syncline.source.sqlite.signatures import store_signatures
-from syncline.source.sqlite.stamps import Changes, fold_changes
+from syncline.source.stamps import Changes, fold_changes
 from syncline.source.sqlite.standing import Standing
 from syncline.source.sqlite.turns import Turns
 from syncline.source.sqlite.writing import write_transaction

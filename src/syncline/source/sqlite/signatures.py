@@ -14,7 +14,7 @@ from syncline.model.identifiers import quote
 from syncline.model.merge import Stamp
 from syncline.model.scopes import Path, Plan, SyncedTable
 from syncline.source.sqlite.capture import MASK_BITS
-from syncline.source.sqlite.stamps import Changes, RowStamps, fold_changes
+from syncline.source.stamps import Changes, RowStamps, fold_changes
 from syncline.system.database import fetch_all
 from syncline.values import encode_row
 

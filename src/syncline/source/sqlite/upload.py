@@ -21,7 +21,7 @@ from syncline.source.port import Claims, DeviceRow, RowRead, SourceRefusedError,
 from syncline.source.sqlite.capture import Capture
 from syncline.source.sqlite.feed import FeedReader
 from syncline.source.sqlite.layout import PlanSql, TableSql
-from syncline.source.sqlite.stamps import RowStamps
+from syncline.source.stamps import RowStamps
 from syncline.source.sqlite.turns import take_turn
 from syncline.source.sqlite.upload_sql import places
 from syncline.system.database import execute, fetch_all
