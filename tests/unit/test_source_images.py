@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncline.source.sqlite import images
+from syncline.source import images
 from syncline.values import RawText, Row, Value, decode_row, encode_row
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([2**53, 2**53 + 1, -(2**53), -(2**53) - 1])
