@@ -51,7 +51,7 @@ def test_init_keeps_a_relative_path_right_for_the_files_folder(clinic: Path, syn
 
 @pytest.mark.parametrize(
     ("url", "status", "code"),
-    [("clinic.db", 2, "source_url"), ("sqlite:///none.db", 1, "source_missing"), ("postgresql://h/d", 2, "not_yet")],
+    [("clinic.db", 2, "source_url"), ("sqlite:///none.db", 1, "source_missing"), ("mariadb://h/d", 2, "not_yet")],
 )
 def test_init_of_what_is_no_source(url: str, status: int, code: str, clinic: Path, syncline: Syncline) -> None:
     told = syncline("init", url)

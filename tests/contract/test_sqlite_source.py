@@ -9,24 +9,11 @@ from pathlib import Path
 import pytest
 
 from syncline.testing.company_database import SqliteDatabase
-from syncline.testing.contract_lab import Dialect
 from syncline.testing.contract_migrations import ANNS, MigratingCompany
 from syncline.testing.contract_shapes import ShapesContract
 from syncline.testing.contract_statements import StatementsContract
+from syncline.testing.dialect import SQLITE
 from syncline.testing.source_contract import SourceContract
-
-SQLITE = Dialect(
-    "sqlite",
-    has_replace=True,
-    has_without_rowid=True,
-    has_strict=True,
-    has_typeless_columns=True,
-    has_null_keys=True,
-    has_virtual_tables=True,
-    has_attach=True,
-    has_loose_types=True,
-    has_text_that_is_not_utf8=True,
-)
 
 
 class SqliteLab(SqliteDatabase):

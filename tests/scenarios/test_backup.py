@@ -8,22 +8,73 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.scenarios.conftest import CONFIG, TABLES
+from tests.contract.test_postgres_source import PostgresLab
+from tests.contract.test_sqlite_source import SqliteLab
 
-from syncline.errors import SchemaChangedError, SourceBusyError
+from syncline.errors import SchemaChangedError, SourceBusyError, SourceError
 from syncline.model.scopes import Plan
 from syncline.server.service import Service
-from syncline.source.sqlite.sequencer import TermLostError
-from syncline.source.sqlite.threads import drive
 from syncline.testing.bench import Office, Phone
-from syncline.testing.company_database import SqliteDatabase
+from syncline.testing.contract_clinic import CONFIG, clinic_tables
+from syncline.testing.contract_lab import SourceLab
 from syncline.testing.plans import plan_for
+
+ATTEMPTS_MAX = 5
 
 
 class OfficeWithBackups(Office):
     """`backup` is taken while everything runs. Three ways to restore it."""
 
-    database: SqliteDatabase
+    def backup(self) -> Path:
+        raise NotImplementedError
+
+    def restore_and_start_again(self, backup: Path) -> None:
+        """The server is stopped, the database put in its place, the server started."""
+        raise NotImplementedError
+
+    def put_another_there(self, backup: Path) -> None:
+        """While the server runs: the address names another database from now on."""
+        raise NotImplementedError
+
+    def pour_back(self, backup: Path) -> None:
+        """While the server runs: a program writes all that the backup holds into the database."""
+        raise NotImplementedError
+
+    def begin_again(self) -> None:
+        """What the sequencer's loop does when its term is lost."""
+        for _ in range(ATTEMPTS_MAX):
+            with pytest.raises(SourceError) as lost:
+                self.checkpoint()
+            if lost.value.error_code == "term_lost":
+                break
+        assert lost.value.error_code == "term_lost"
+        self.wait(self.source.end_term(self.term))
+        self.look_at_the_schema_first()
+        plan = self.wait(plan_for(self.source, CONFIG))
+        self.wait(self.source.adopt(plan))
+        self._begin(plan)
+
+    def look_at_the_schema_first(self) -> None:
+        """It may be another one, too."""
+
+    def _start(self) -> None:
+        """A new server process."""
+        self.source = self.database.open(self.determinism)
+        plan = self.wait(plan_for(self.source, CONFIG))
+        self.wait(self.source.attach(plan))
+        self._begin(plan)
+
+    def _begin(self, plan: Plan) -> None:
+        self.service = Service(self.source, plan, self.clock, wait_for_marker=self._pass_marker)
+        self._terms += 1
+        self.term = f"term-{self._terms}"
+        assert self.wait(self.source.begin_term(self.term))
+
+
+class OfficeOnSqlite(OfficeWithBackups):
+    """A backup is a copy of the file."""
+
+    database: SqliteLab
 
     def backup(self) -> Path:
         path = self.folder / "backup.db"
@@ -33,61 +84,73 @@ class OfficeWithBackups(Office):
         return path
 
     def restore_and_start_again(self, backup: Path) -> None:
-        """The server is stopped, the file put in its place, the server started."""
-        self._stop_host()
-        drive(self.source.close())
+        self.database.host.close()
+        self.wait(self.source.close())
         self.database.path.write_bytes(backup.read_bytes())
         self._remove_log()
-        self._start_host()
-        self.source = self.database.open(self.determinism)
-        plan = drive(plan_for(self.source, CONFIG))
-        drive(self.source.attach(plan))
-        self._begin(plan)
+        self.database.reconnect()
+        self._start()
 
-    def put_another_file_there(self, backup: Path) -> None:
-        """While the server runs: the path names another file from now on."""
-        self._stop_host()
+    def put_another_there(self, backup: Path) -> None:
+        self.database.host.close()
         backup.replace(self.database.path)
         self._remove_log()
-        self._start_host()
+        self.database.reconnect()
 
     def pour_back(self, backup: Path) -> None:
-        """While the server runs: `.restore` of the command-line program writes into the open file."""
+        """As `.restore` of the command-line program."""
         with closing(sqlite3.connect(backup)) as copy:
             copy.backup(self.database.host)
 
-    def begin_again(self) -> None:
-        """What the sequencer's loop does when its term is lost."""
-        with pytest.raises(TermLostError):
-            self.checkpoint()
-        drive(self.source.end_term(self.term))
-        with pytest.raises(SchemaChangedError):  # the schema may be another one, too
-            drive(self.source.begin_term("too early"))
-        plan = drive(plan_for(self.source, CONFIG))
-        drive(self.source.adopt(plan))
-        self._begin(plan)
-
-    def _begin(self, plan: Plan) -> None:
-        self.service = Service(self.source, plan, self.clock, wait_for_marker=self._pass_marker)
-        self._terms += 1
-        self.term = f"term-{self._terms}"
-        assert drive(self.source.begin_term(self.term))
+    def look_at_the_schema_first(self) -> None:
+        with pytest.raises(SchemaChangedError):
+            self.wait(self.source.begin_term("too early"))
 
     def _remove_log(self) -> None:
         """It belongs to the file that is gone."""
         for suffix in ("-wal", "-shm"):
             Path(f"{self.database.path}{suffix}").unlink(missing_ok=True)
 
-    def _stop_host(self) -> None:
-        self.database.host.close()
 
-    def _start_host(self) -> None:
-        self.database.host = self.database.connect()
+class OfficeOnPostgres(OfficeWithBackups):
+    """A backup is what pg_dump writes."""
+
+    database: PostgresLab
+
+    def backup(self) -> Path:
+        path = self.database.server.folder / f"{self.database.address.name}.dump"
+        self.database.server.run("pg_dump", "--format=custom", f"--file={path}", self.database.url)
+        return path
+
+    def restore_and_start_again(self, backup: Path) -> None:
+        self.database.host.close()
+        self.wait(self.source.close())
+        self._replace(backup)
+        self._start()
+
+    def put_another_there(self, backup: Path) -> None:
+        self._replace(backup)
+
+    def pour_back(self, backup: Path) -> None:
+        """In one transaction, into the database that all use."""
+        self._restore("--clean", "--if-exists", "--single-transaction", str(backup))
+
+    def _replace(self, backup: Path) -> None:
+        server, name = self.database.server, self.database.address.name
+        self.database.host.close()
+        server.drop_database(name)
+        server.create_database(name=name)
+        self._restore(str(backup))
+        self.database.reconnect()
+
+    def _restore(self, *arguments: str) -> None:
+        self.database.server.run("pg_restore", f"--dbname={self.database.url}", *arguments)
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[OfficeWithBackups]:
-    office = OfficeWithBackups(tmp_path, TABLES, CONFIG)
+def office(lab: SourceLab, tmp_path: Path) -> Iterator[OfficeWithBackups]:
+    kind = OfficeOnPostgres if isinstance(lab, PostgresLab) else OfficeOnSqlite
+    office = kind(tmp_path, clinic_tables(lab.dialect), CONFIG, database=lab)
     yield office
     office.close()
 
@@ -99,17 +162,17 @@ def restore_at_rest(office: OfficeWithBackups, backup: Path) -> None:
     office.restore_and_start_again(backup)
 
 
-def restore_by_another_file(office: OfficeWithBackups, backup: Path) -> None:
-    office.put_another_file_there(backup)
+def restore_by_another(office: OfficeWithBackups, backup: Path) -> None:
+    office.put_another_there(backup)
     office.begin_again()
 
 
-def restore_into_the_file(office: OfficeWithBackups, backup: Path) -> None:
+def restore_into_it(office: OfficeWithBackups, backup: Path) -> None:
     office.pour_back(backup)
     office.begin_again()
 
 
-RESTORES = pytest.mark.parametrize("restore", [restore_at_rest, restore_by_another_file, restore_into_the_file])
+RESTORES = pytest.mark.parametrize("restore", [restore_at_rest, restore_by_another, restore_into_it])
 
 
 def agrees(office: Office, phone: Phone) -> None:
@@ -152,12 +215,12 @@ def test_the_lost_time_is_noticed_although_the_head_has_passed_its_number_again(
     backup = office.backup()
     office.execute("UPDATE visits SET summary = 'of the lost time' WHERE id = 'v-ada'")
     ann.sync()
-    lost = drive(office.source.read_head()).checkpoint
+    lost = office.wait(office.source.read_head()).checkpoint
     restore(office, backup)
     for number in range(lost + 3):
-        office.execute("UPDATE visits SET summary = ?1 WHERE id = 'v-cy'", (f"new {number}",))
+        office.execute("UPDATE visits SET summary = ? WHERE id = 'v-cy'", (f"new {number}",))
         office.checkpoint()
-    assert drive(office.source.read_head()).checkpoint > lost
+    assert office.wait(office.source.read_head()).checkpoint > lost
     ann.hello()
     assert ann.download()[0]["reset"]
     agrees(office, ann)
@@ -167,26 +230,27 @@ def test_the_lost_time_is_noticed_although_the_head_has_passed_its_number_again(
     assert ben.execute("SELECT summary FROM visits WHERE id = 'v-cy'") == [(f"new {lost + 2}",)]
 
 
-def test_what_is_uploaded_to_a_file_that_is_gone_is_not_acknowledged(office: OfficeWithBackups) -> None:
-    """P3: the file is replaced while the upload's transaction is open."""
+def test_what_is_uploaded_to_a_database_that_is_gone_is_not_acknowledged(office: OfficeWithBackups) -> None:
+    """P3: it is replaced while the upload's transaction is open."""
     ann = office.phone("ann")
     ann.sync()
     backup = office.backup()
     ann.execute("UPDATE visits SET summary = 'slept badly' WHERE id = 'v-ada'")
     write = office.source.write
 
-    async def replaced_meanwhile(work):  # type: ignore[no-untyped-def]
+    async def replaced_meanwhile(work, claims=None):  # type: ignore[no-untyped-def]
         async def and_then(transaction):  # type: ignore[no-untyped-def]
             result = await work(transaction)
-            office.put_another_file_there(backup)
+            office.put_another_there(backup)
             return result
 
-        return await write(and_then)
+        return await write(and_then, claims)
 
     office.source.write = replaced_meanwhile  # type: ignore[method-assign]
     with pytest.raises(SourceBusyError) as refused:
         ann.upload()
-    assert refused.value.error_code == "source_replaced"
+    if isinstance(office, OfficeOnSqlite):
+        assert refused.value.error_code == "source_replaced"
     office.source.write = write  # type: ignore[method-assign]
     office.begin_again()
     ann.sync()
@@ -197,8 +261,8 @@ def test_a_backup_from_before_a_migration_brings_its_schema_along(office: Office
     """P1, P20: the older columns, the older program, and no row lost."""
     backup = office.backup()
     office.execute("ALTER TABLE notes ADD COLUMN mood TEXT")
-    plan = drive(plan_for(office.source, CONFIG))
-    drive(office.source.adopt(plan))
+    plan = office.wait(plan_for(office.source, CONFIG))
+    office.wait(office.source.adopt(plan))
     office.service = Service(office.source, plan, office.clock, wait_for_marker=office._pass_marker)
     ann = office.phone("ann")
     ann.sync()

@@ -14,8 +14,8 @@ from syncline.protocol.messages import Download
 from syncline.server.downloads import Position
 from syncline.server.fanout import FanOut
 from syncline.source.port import Claims
-from syncline.source.sqlite.threads import drive
 from syncline.testing.bench import Office, Phone
+from syncline.testing.dialect import Dialect
 
 SCOPE = {
     "patients": "SELECT id FROM patients WHERE id IN ({mine})",
@@ -43,7 +43,7 @@ class Connected:
         request = Download.load(self.phone.file.download_request())
         self.device = request.device
         self.claims: Claims = self.phone.identity.claims
-        self.position: Position = drive(self.office.service.open_download(self.phone.identity, request))
+        self.position: Position = self.office.wait(self.office.service.open_download(self.phone.identity, request))
 
     def wake(self) -> None:
         self.is_woken = True
@@ -69,7 +69,7 @@ class Connected:
         while self.is_woken:
             self.is_woken = False
             self.fan_out.leave(self)
-            cut = drive(self.office.service.next_cut(self.phone.identity, self.device, self.position))
+            cut = self.office.wait(self.office.service.next_cut(self.phone.identity, self.device, self.position))
             self.alone += 1
             if not cut.is_empty:
                 self._apply([b"\0" + frame for frame in cut.frames])
@@ -110,11 +110,11 @@ class Room:
 
     def tell(self) -> None:
         """Until everybody who takes anything was told everything."""
-        drive(self.fan_out.step())
+        self.office.wait(self.fan_out.step())
         while woken := [each for each in self.connected if each.is_woken and each.is_ready]:
             for each in woken:
                 each.read_alone()
-            drive(self.fan_out.step())
+            self.office.wait(self.fan_out.step())
 
     def scope_of(self, user: str) -> dict[str, list[object]]:
         mine = f"SELECT patient_id FROM assignments WHERE nurse = '{user}'"
@@ -273,23 +273,23 @@ def test_after_a_restart_of_the_sequencer_the_streams_go_on(room: Room) -> None:
     """P2: a new term that goes on from the old one costs nothing."""
     ann = room.connect("ann")
     room.forget()
-    drive(room.office.source.end_term(room.office.term))
+    room.office.wait(room.office.source.end_term(room.office.term))
     room.office.term = "another"
-    assert drive(room.office.source.begin_term("another"))
+    assert room.office.wait(room.office.source.begin_term("another"))
     room.change("INSERT INTO notes VALUES('x', 'v-ada', 'afterwards')")
     room.tell()
     room.check()
     assert ann.alone == 0
 
 
-def test_a_cursor_of_a_lost_time_is_noticed(room: Room) -> None:
+def test_a_cursor_of_a_lost_time_is_noticed(room: Room, dialect: Dialect) -> None:
     """P6: the history of terms was forgotten: nobody is told a step that starts from nowhere."""
     ann = room.connect("ann")
     room.forget()
-    drive(room.office.source.end_term(room.office.term))
-    room.office.execute("DELETE FROM syncline_term")
+    room.office.wait(room.office.source.end_term(room.office.term))
+    room.office.execute(f"DELETE FROM {dialect.own_table('term')}")
     room.office.term = "new"
-    assert drive(room.office.source.begin_term("new"))
+    assert room.office.wait(room.office.source.begin_term("new"))
     room.change("INSERT INTO notes VALUES('x', 'v-ada', 'afterwards')")
     room.tell()
     room.check()
@@ -321,23 +321,23 @@ def test_a_shared_cut_says_what_a_cut_of_ones_own_says(room: Room) -> None:
 
 
 USERS = ("ann", "ben", "cleo")
-STEPS: tuple[Callable[[random.Random, int], str], ...] = (
-    lambda rng, n: (
-        f"INSERT OR REPLACE INTO notes VALUES('r{n}', '{rng.choice(('v-ada', 'v-bo', 'v-cy'))}', 'note {n}')"
+STEPS: tuple[Callable[[Dialect, random.Random, int], str], ...] = (
+    lambda sql, rng, n: sql.put(
+        "notes", "id", f"'r{n}', '{rng.choice(('v-ada', 'v-bo', 'v-cy'))}', 'note {n}'", "visit_id", "body"
     ),
-    lambda rng, n: f"UPDATE visits SET patient_id = '{rng.choice(('ada', 'bo', 'cy'))}' WHERE id = 'v-bo'",
-    lambda rng, n: f"DELETE FROM assignments WHERE nurse = '{rng.choice(USERS)}' AND patient_id = 'bo'",
-    lambda rng, n: f"INSERT OR IGNORE INTO assignments VALUES('{rng.choice(USERS)}', 'bo')",
-    lambda rng, n: f"INSERT OR IGNORE INTO assignments VALUES('{rng.choice(USERS)}', 'cy')",
-    lambda rng, n: f"DELETE FROM assignments WHERE nurse = '{rng.choice(USERS)}' AND patient_id = 'cy'",
-    lambda rng, n: f"DELETE FROM notes WHERE id = 'r{rng.randrange(n + 1)}'",
-    lambda rng, n: f"UPDATE medications SET name = 'm{n}'",
-    lambda rng, n: f"UPDATE notes SET body = 'changed {n}' WHERE id = 'r{rng.randrange(n + 1)}'",
+    lambda sql, rng, n: f"UPDATE visits SET patient_id = '{rng.choice(('ada', 'bo', 'cy'))}' WHERE id = 'v-bo'",
+    lambda sql, rng, n: f"DELETE FROM assignments WHERE nurse = '{rng.choice(USERS)}' AND patient_id = 'bo'",
+    lambda sql, rng, n: f"INSERT INTO assignments VALUES('{rng.choice(USERS)}', 'bo') ON CONFLICT DO NOTHING",
+    lambda sql, rng, n: f"INSERT INTO assignments VALUES('{rng.choice(USERS)}', 'cy') ON CONFLICT DO NOTHING",
+    lambda sql, rng, n: f"DELETE FROM assignments WHERE nurse = '{rng.choice(USERS)}' AND patient_id = 'cy'",
+    lambda sql, rng, n: f"DELETE FROM notes WHERE id = 'r{rng.randrange(n + 1)}'",
+    lambda sql, rng, n: f"UPDATE medications SET name = 'm{n}'",
+    lambda sql, rng, n: f"UPDATE notes SET body = 'changed {n}' WHERE id = 'r{rng.randrange(n + 1)}'",
 )
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_happens_everybody_holds_their_scope(room: Room, seed: int) -> None:
+def test_whatever_happens_everybody_holds_their_scope(room: Room, dialect: Dialect, seed: int) -> None:
     """P1, P8: transactions of several changes, several checkpoints at once, phones that come, lag and come back."""
     rng = random.Random(seed)
     for number in range(60):
@@ -346,7 +346,7 @@ def test_whatever_happens_everybody_holds_their_scope(room: Room, seed: int) -> 
         for each in room.connected:
             if rng.random() < 0.2:
                 each.is_ready = not each.is_ready
-        room.change(*[rng.choice(STEPS)(rng, number) for _ in range(rng.randint(1, 4))])
+        room.change(*[rng.choice(STEPS)(dialect, rng, number) for _ in range(rng.randint(1, 4))])
         if rng.random() < 0.7:
             room.tell()
             room.check()

@@ -6,8 +6,7 @@ Pages hold a few rows here. After everything the device holds what she is grante
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -15,16 +14,16 @@ from syncline.protocol import frames
 from syncline.server.downloads import BucketsNeededError
 from syncline.testing.bench import Office, Phone
 from syncline.testing.contract_downloads import CONFIG, TABLES, TINY, TRUTH
+from syncline.testing.dialect import Dialect
 
 PATIENTS = ("p1", "p2", "p3", "p4")
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path, ";".join(TABLES), CONFIG)
+def office(open_office: Callable[..., Office]) -> Office:
+    office = open_office(TABLES, CONFIG)
     office.service.downloads.paging = TINY
-    yield office
-    office.close()
+    return office
 
 
 def download(phone: Phone, frames_max: int | None = None) -> str:
@@ -92,21 +91,30 @@ def test_her_own_notes_stay_while_she_catches_up(office: Office) -> None:
     agrees(office, ann)
 
 
-def write_somewhere(office: Office, rng: random.Random) -> None:
+def write_somewhere(office: Office, dialect: Dialect, rng: random.Random) -> None:
     """One random write of the company's."""
     visit, patient, number = f"v{rng.randint(10, 25)}", rng.choice(PATIENTS), rng.randint(1, 9)
+    moved = rng.randint(1, 9)
+    if dialect.has_replace:
+        shift = f"UPDATE OR REPLACE notes SET no = no + 1 WHERE visit_id = '{visit}'"
+        move = f"UPDATE OR REPLACE drugs SET id = {moved} WHERE id = {number}"
+    else:
+        highest = f"(SELECT max(no) FROM notes WHERE visit_id = '{visit}')"
+        shift = f"UPDATE notes SET no = no + 1 WHERE visit_id = '{visit}' AND no = {highest}"
+        free = f"NOT EXISTS (SELECT 1 FROM drugs WHERE id = {moved})"
+        move = f"UPDATE drugs SET id = {moved} WHERE id = {number} AND {free}"
     office.execute(
         rng.choice(
             (
-                f"INSERT OR REPLACE INTO visits VALUES('{visit}', '{patient}', {number})",
+                dialect.put("visits", "id", f"'{visit}', '{patient}', {number}", "patient_id", "n"),
                 f"UPDATE visits SET patient_id = '{patient}' WHERE id = '{visit}'",
                 f"UPDATE visits SET n = n + 1 WHERE patient_id = '{patient}'",
                 f"DELETE FROM visits WHERE id = '{visit}'",
-                f"INSERT OR REPLACE INTO notes VALUES('{visit}', {number}, 'body {rng.random()}')",
-                f"UPDATE OR REPLACE notes SET no = no + 1 WHERE visit_id = '{visit}'",
+                dialect.put("notes", "visit_id, no", f"'{visit}', {number}, 'body {rng.random()}'", "body"),
+                shift,
                 f"DELETE FROM notes WHERE no = {number}",
-                f"INSERT OR REPLACE INTO drugs VALUES({number}, 'drug {rng.random()}')",
-                f"UPDATE OR REPLACE drugs SET id = {rng.randint(1, 9)} WHERE id = {number}",
+                dialect.put("drugs", "id", f"{number}, 'drug {rng.random()}'", "name"),
+                move,
                 f"DELETE FROM assignments WHERE nurse = 'ann' AND patient_id = '{patient}'",
                 f"INSERT INTO assignments SELECT 'ann', '{patient}' WHERE NOT EXISTS("
                 f"SELECT 1 FROM assignments WHERE nurse = 'ann' AND patient_id = '{patient}')",
@@ -116,7 +124,9 @@ def write_somewhere(office: Office, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_the_company_does_meanwhile_and_wherever_the_line_breaks(office: Office, seed: int) -> None:
+def test_whatever_the_company_does_meanwhile_and_wherever_the_line_breaks(
+    office: Office, dialect: Dialect, seed: int
+) -> None:
     rng = random.Random(seed)
     ann = office.phone("ann")
     ann.hello()
@@ -124,7 +134,7 @@ def test_whatever_the_company_does_meanwhile_and_wherever_the_line_breaks(office
         for _ in range(rng.randint(0, 12)):
             download(ann, rng.choice((None, None, 1, 2, 3, 5)))
             for _ in range(rng.randint(0, 2)):
-                write_somewhere(office, rng)
+                write_somewhere(office, dialect, rng)
             if rng.random() < 0.6:
                 office.checkpoint()
         if rng.random() < 0.3:

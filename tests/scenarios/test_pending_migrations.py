@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.scenarios.conftest import CONFIG
 
 from syncline.errors import ReplicaError
 from syncline.replica.receipt import Receipt, read_receipt
 from syncline.replica.retry import retry
 from syncline.testing.bench import Office, Phone
+from syncline.testing.contract_clinic import CONFIG
 
 RENAME = "ALTER TABLE visits RENAME COLUMN summary TO report"
 
@@ -179,7 +179,7 @@ def test_a_rejection_from_before_the_key_had_two_columns_cannot_be_tried_again(o
     ann = synced(office)
     ann.execute("INSERT INTO notes VALUES('n-new', 'v-ada', 'hers')")
     columns = "visit_id TEXT NOT NULL REFERENCES visits(id), no INTEGER, body TEXT, PRIMARY KEY(visit_id, no)"
-    rebuild(office, "notes", columns, "SELECT visit_id, rowid, body FROM notes", "visit_id")
+    rebuild(office, "notes", columns, "SELECT visit_id, row_number() OVER (ORDER BY id), body FROM notes", "visit_id")
     ann.sync()
     (rejection,) = ann.rejections()
     with pytest.raises(ReplicaError) as caught:

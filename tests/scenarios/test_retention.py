@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -15,11 +14,10 @@ DAY = 86_400
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path, ";".join(TABLES), CONFIG)
+def office(open_office: Callable[..., Office]) -> Office:
+    office = open_office(TABLES, CONFIG)
     office.service.sequencer.term = office.term
-    yield office
-    office.close()
+    return office
 
 
 def test_the_service_prunes_by_its_own_clock(office: Office) -> None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from tests.scenarios.test_paged_downloads import agrees, catch_up, download
 
 from syncline.testing.bench import Office, Phone
 from syncline.testing.contract_downloads import CONFIG, TABLES, TINY
+from syncline.testing.dialect import Dialect
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path, ";".join(TABLES), CONFIG)
+def office(open_office: Callable[..., Office]) -> Office:
+    office = open_office(TABLES, CONFIG)
     office.service.downloads.paging = TINY
-    yield office
-    office.close()
+    return office
 
 
 @pytest.fixture
-def ann(office: Office) -> Phone:
+def ann(office: Office, dialect: Dialect) -> Phone:
     """In step; then the source's history is another one, as after a restore."""
     ann = office.phone("ann")
     ann.hello()
@@ -29,7 +28,7 @@ def ann(office: Office) -> Phone:
     office.wait(office.source.end_term(office.term))
     office.term = "term-after-the-restore"
     assert office.wait(office.source.begin_term(office.term))
-    office.execute("DELETE FROM syncline_term WHERE term <> ?", (office.term,))
+    office.execute(f"DELETE FROM {dialect.own_table('term')} WHERE term <> ?", (office.term,))
     return ann
 
 

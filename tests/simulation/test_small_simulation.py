@@ -88,8 +88,8 @@ def _only_the_names(self: Any, names: Any) -> None:
     self._store.connection.executemany("DELETE FROM syncline_job_bucket WHERE name = ?", rows)
 
 
-def _one_key_further(self: Any, place: str | None, _parse: Callable[..., Any] = pages.PageReader._parse) -> Any:
-    at = _parse(self, place)
+def _one_key_further(place: str | None, keys: Any, _parse: Callable[..., Any] = pages.parse_page_place) -> Any:
+    at = _parse(place, keys)
     if at is None or not at[1]:
         return at
     table, (key,) = at
@@ -121,7 +121,7 @@ PLANTED: dict[str, Plant] = {
     "removes are not sent": ((cut_frames, "_pieces", lambda rows: iter(())),),
     "the last frames of a paged download are applied before what was staged": ((apply, "body_of", _last_frames_first),),
     "what was staged of a bucket that was lost stays in the file": ((stage.Stage, "forget_buckets", _only_the_names),),
-    "a page goes on one row too late": ((pages.PageReader, "_parse", _one_key_further),),
+    "a page goes on one row too late": ((pages, "parse_page_place", _one_key_further),),
     "a token is kept without its page": ((stage.Stage, "_keep", lambda *_: None),),
     "a paged download goes on although a table was raised": (
         (job_token.JobToken, "fits", lambda self, survey: survey.valid),

@@ -72,7 +72,7 @@ MISTAKES = {
     "two slashes": ('[source]\nurl = "sqlite://a.db"\n', 2, "names a host", '"sqlite:///a.db"', "source_url"),
     "memory": ('[source]\nurl = "sqlite:///:memory:"\n', 2, "names no file", "", "source_url"),
     "kind": ('[source]\nurl = "sqllite:///a.db"\n', 2, 'no source of kind "sqllite"', '"sqlite"', "source_url"),
-    "postgres": ('[source]\nurl = "postgresql://h/d"\n', 2, "not in this version yet", "SQLite", "not_yet"),
+    "mariadb": ('[source]\nurl = "mariadb://h/d"\n', 2, "not in this version yet", "PostgreSQL", "not_yet"),
     "short secret": (
         SOURCE + '[auth]\nsecret = "abc"\n',
         3,

@@ -65,13 +65,16 @@ def _print_report(report: CheckReport) -> None:
 def _print_scope(scope: dict[str, Any]) -> None:
     print_line()
     kind = f"one bucket per row of {scope['root']}" if scope["root"] else "one bucket, everybody's"
-    print_line(f"Scope {scope['scope']}: {kind}; {count(scope['buckets'], 'bucket')}, {count(scope['rows'], 'row')}")
+    about = "about " if scope["estimated"] else ""
+    rows = f"{about}{count(scope['buckets'], 'bucket')}, {about}{count(scope['rows'], 'row')}"
+    print_line(f"Scope {scope['scope']}: {kind}; {rows}")
     paths: dict[str, list[str]] = {}
     for join in scope["joins"]:
         paths.setdefault(join["table"], []).append(", ".join(join["path"]))
     for table, rows in scope["tables"].items():
         note = "  read-only" if table in scope["read_only"] else ""
-        print_line(f"  {table}: {count(rows, 'row')}{note}")
+        size = f"about {count(rows, 'row')} in all" if table in scope["estimated"] else count(rows, "row")
+        print_line(f"  {table}: {size}{note}")
         for path in paths.get(table, ()):
             print_line(f"    by {path}")
     if scope["grant_reads"]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from syncline.cli.options import CONFIG_DEFAULT, Config, Json
+from syncline.cli.options import CONFIG_DEFAULT, Config, Json, OwnerUrl
 from syncline.cli.output import print_json, print_line
 from syncline.cli.server_extra import load, with_source
 from syncline.errors import ConfigError
@@ -14,7 +14,9 @@ from syncline.errors import ConfigError
 Yes = Annotated[bool, typer.Option("--yes", help="Really do it: devices' records and everything waiting go too.")]
 
 
-def deprovision(config: Config = CONFIG_DEFAULT, yes: Yes = False, json: Json = False) -> None:
+def deprovision(
+    config: Config = CONFIG_DEFAULT, owner_url: OwnerUrl = None, yes: Yes = False, json: Json = False
+) -> None:
     """Remove every trace of Syncline from the source.
 
     The company's own tables and rows stay as they are.
@@ -26,7 +28,7 @@ def deprovision(config: Config = CONFIG_DEFAULT, yes: Yes = False, json: Json = 
             hint="Say so with --yes. Devices download everything anew if you provision again.",
             code="not_confirmed",
         )
-    removed = with_source(settings, lambda source: source.deprovision())
+    removed = with_source(settings, lambda source: source.deprovision(), owner_url=owner_url)
     if json:
         print_json({"removed": removed})
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncline.cli.options import CONFIG_DEFAULT, Config
+from syncline.cli.options import CONFIG_DEFAULT, Config, OwnerUrl
 from syncline.cli.output import print_error, print_line, print_note
 from syncline.cli.server_extra import load, server_extra, with_source
 from syncline.errors import ConfigError, SynclineError
@@ -36,6 +36,7 @@ Tables = Annotated[
 def migrate(
     command: Command = None,
     config: Config = CONFIG_DEFAULT,
+    owner_url: OwnerUrl = None,
     before: Before = False,
     after: After = False,
     table: Tables = None,
@@ -53,19 +54,21 @@ def migrate(
         )
     tables = frozenset(table) if table else None
     if before or after:
-        _print_script(config, tables, before=before)
+        _print_script(config, owner_url, tables, before=before)
         return
     runner = _Runner(command or [])
     with runner.listening():
-        status = with_source(load(config), lambda source: _migrate(source, config, tables, runner))
+        status = with_source(
+            load(config), lambda source: _migrate(source, config, tables, runner), owner_url=owner_url
+        )
     raise typer.Exit(status)
 
 
-def _print_script(config: Path, tables: frozenset[str] | None, *, before: bool) -> None:
+def _print_script(config: Path, owner_url: str | None, tables: frozenset[str] | None, *, before: bool) -> None:
     async def read(source: Source) -> tuple[str, ...]:
         return await (source.suspend_script(tables) if before else source.resume_script())
 
-    for statement in with_source(load(config), read):
+    for statement in with_source(load(config), read, owner_url=owner_url):
         print_line(f"{statement};")
 
 

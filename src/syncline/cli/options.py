@@ -10,6 +10,11 @@ import typer
 Config = Annotated[Path, typer.Option("--config", help="The configuration file.", metavar="FILE")]
 CONFIG_DEFAULT = Path("syncline.toml")
 
+OwnerUrl = Annotated[
+    str | None,
+    typer.Option("--owner-url", help="PostgreSQL: sign in as this role, which may change the schema.", metavar="URL"),
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 ReplicaFile = Annotated[Path, typer.Option("--db", help="The replica: an SQLite file.", metavar="FILE")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncline.cli.options import CONFIG_DEFAULT, Config, Json
+from syncline.cli.options import CONFIG_DEFAULT, Config, Json, OwnerUrl
 from syncline.cli.output import print_json, print_line
 from syncline.cli.server_extra import load, server_extra, with_source
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 Sql = Annotated[bool, typer.Option("--sql", help="Print the script for the DBA instead, and change nothing.")]
 
 
-def provision(config: Config = CONFIG_DEFAULT, sql: Sql = False, json: Json = False) -> None:
+def provision(
+    config: Config = CONFIG_DEFAULT, owner_url: OwnerUrl = None, sql: Sql = False, json: Json = False
+) -> None:
     """Install capture in the source.
 
     It may be run again at any time, and takes seconds whatever the size of the database.
@@ -32,13 +34,13 @@ def provision(config: Config = CONFIG_DEFAULT, sql: Sql = False, json: Json = Fa
         return await source.provision(await load_plan(settings, source))
 
     if sql:
-        statements = with_source(settings, read_script)
+        statements = with_source(settings, read_script, owner_url=owner_url, for_owner=True)
         if json:
             print_json({"statements": list(statements)})
         else:
             print_line("\n\n".join(statement.strip().rstrip(";") + ";" for statement in statements))
         return
-    report = with_source(settings, install)
+    report = with_source(settings, install, owner_url=owner_url)
     if json:
         changed = {"created": report.created, "unchanged": report.unchanged, "removed": report.removed}
         print_json({name: list(tables) for name, tables in changed.items()})

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from syncline.cli.output import print_note
 from syncline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,13 +41,20 @@ def load(config: Path) -> Settings:
     return load_settings(config)
 
 
-def with_source(settings: Settings, work: Callable[[Source], Awaitable[T]]) -> T:
-    """Open the source, run `work` with it, close it whatever happens."""
+def with_source(
+    settings: Settings,
+    work: Callable[[Source], Awaitable[T]],
+    *,
+    owner_url: str | None = None,
+    for_owner: bool = False,
+) -> T:
+    """Open the source, as its owner where `owner_url` is given, run `work` with it, close it whatever happens. What
+    takes long is told on standard error."""
     with server_extra():
         from syncline.server.sources import open_source
 
     async def run() -> T:
-        source = open_source(settings)
+        source = open_source(settings, owner_url=owner_url, for_owner=for_owner, tell=print_note)
         try:
             return await work(source)
         finally:

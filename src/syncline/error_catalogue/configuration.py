@@ -47,6 +47,21 @@ CONFIGURATION: tuple[Section, ...] = (
                 "The source's URL is not one.",
                 'Write "sqlite:///clinic.db"; an absolute path has four slashes.',
             ),
+            wrong(
+                "source_version",
+                "The database's server is older than Syncline can stand beside.",
+                "Upgrade it; the message names the least version.",
+            ),
+            wrong(
+                "source_standby",
+                "The database is a standby, which cannot be written to.",
+                "Name its primary in [source] url.",
+            ),
+            wrong(
+                "source_encoding",
+                "The database's encoding does not say which characters its text holds.",
+                "Move the data into a database with the encoding UTF8.",
+            ),
             wrong("source_kind", "There is no adapter for sources of this kind.", "Use a SQLite file."),
             Entry(
                 "unknown_table",

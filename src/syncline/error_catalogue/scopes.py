@@ -51,6 +51,12 @@ SCOPES: tuple[Section, ...] = (
             wrong("view_cannot_sync", "A view is named as a table to sync.", "Name the tables behind it."),
             wrong("no_key", "A table cannot sync: it has no key, or is virtual.", "Give it a primary key."),
             wrong("collation", "Rows are joined by a column whose collation is not BINARY.", "Join by another one."),
+            wrong(
+                "join_type",
+                "Rows are joined, or buckets named, by a column of a type in which equal values may be written in "
+                "several ways.",
+                "Join by another one.",
+            ),
             wrong("reserved_name", "A table's name begins with ours.", "Leave it out of the scope."),
             wrong(
                 "too_many_columns",

@@ -124,8 +124,8 @@ def build_shape(plan: Plan, synced: SyncedTable) -> Shape:
             code="too_many_columns",
         )
     columns = {name: synced.table.column(name) for name in synced.columns}
-    rowid_key = len(synced.key) == 1 and synced.table.generated_key and columns[synced.key[0]].type.upper() == "INTEGER"
-    types = {name: type_name(column.type) for name, column in columns.items()}
+    types = {name: column.local_type or type_name(column.type) for name, column in columns.items()}
+    rowid_key = len(synced.key) == 1 and synced.table.generated_key and types[synced.key[0]].upper() == "INTEGER"
     if len(synced.key) == 1 and types[synced.key[0]].upper() == "INTEGER" and not rowid_key:
         types[synced.key[0]] = "INT"  # a key of the type INTEGER becomes the rowid, and refuses what is no integer
     defaults = {name: text for name, column in columns.items() if (text := _default(column))}

@@ -12,7 +12,13 @@ from syncline.model.identifiers import nearest
 @dataclass(frozen=True, slots=True)
 class Column:
     """`type` as declared; `default` is SQL text; a `generated` column is computed by the database; `collation` is empty
-    where text compares byte by byte."""
+    where text compares byte by byte.
+
+    What a source with types of its own adds: `local_type` is what a replica declares instead; `kind` names the form of
+    its values, `"numeric"` or `"numeric[]"`; `base` and `collate` are its type, domains resolved, and its collation as
+    the source's SQL may name them; `inexact` says why equal values may be written in several ways, so that the column
+    can name neither row nor bucket.
+    """
 
     name: str
     type: str
@@ -20,6 +26,11 @@ class Column:
     default: str | None = None
     generated: bool = False
     collation: str = ""
+    local_type: str = ""
+    kind: str = ""
+    base: str = ""
+    collate: str = ""
+    inexact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class Unique:
 @dataclass(frozen=True, slots=True)
 class Table:
     """`key` is empty where there is none that Syncline can use; then `refusal` says why and `remedy` what to do.
+    `place` is where the source has it, schema and relation, where `name` alone does not say so.
 
     `generated_key`: the database makes up the key of a row that is inserted without one. `uniques` and `row_number`
     matter where a database removes rows that stand in the way of a new one: `row_number` is the name of a number that
@@ -70,6 +82,7 @@ class Table:
     remedy: str = ""
     uniques: tuple[Unique, ...] = ()
     row_number: str = ""
+    place: tuple[str, ...] = ()
 
     def column(self, name: str) -> Column:
         """The column of that name, any case; ConfigError with the nearest name otherwise."""

@@ -84,6 +84,12 @@ def check_collations(schema: Schema, scopes: dict[str, Scope], paths: dict[str, 
                 hint="Join on a column that compares byte by byte.",
                 code="collation",
             )
+        if column.inexact:
+            raise ConfigError(
+                f'[scope.{scope_name}] joins on "{table}"."{name}", which has {column.inexact}.',
+                hint="Join on a column of another type.",
+                code="join_type",
+            )
 
 
 def check_names(config: PlanConfig, schema: Schema, synced: Iterable[str]) -> None:
@@ -109,15 +115,17 @@ def missing_indexes(schema: Schema, tables: dict[str, SyncedTable]) -> list[tupl
     return list(found)
 
 
-def index_statement(table: str, columns: tuple[str, ...]) -> str:
-    """What to type for a join that has no index."""
-    return f"CREATE INDEX {quote('_'.join((table, *columns)))} ON {quote(table)}({quote_list(columns)});"
+def index_statement(table: Table, columns: tuple[str, ...]) -> str:
+    """What to type for a join that has no index. Where tables have places writers need not wait for it."""
+    if table.place:
+        return f"CREATE INDEX CONCURRENTLY ON {'.'.join(map(quote, table.place))}({quote_list(columns)});"
+    return f"CREATE INDEX {quote('_'.join((table.name, *columns)))} ON {quote(table.name)}({quote_list(columns)});"
 
 
 def warnings_of(schema: Schema, tables: dict[str, SyncedTable]) -> list[str]:
     """What works, and will be slow."""
     return [
         f'"{table}" is joined on {", ".join(columns)} without an index: checkpoints will scan it. '
-        f"Type: {index_statement(table, columns)}"
+        f"Type: {index_statement(schema.table(table), columns)}"
         for table, columns in missing_indexes(schema, tables)
     ]

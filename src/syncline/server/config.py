@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from syncline.errors import ConfigError
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig, TableRules
 from syncline.server.config_check import check_configuration
-from syncline.server.config_errors import problem, problems_of_validation, raise_problems
+from syncline.server.config_errors import problems_of_validation, raise_problems
 from syncline.server.config_grants import claims_in
 from syncline.server.config_locate import locate
 from syncline.server.config_models import Configuration, PathEntry, ScopeSection
@@ -35,7 +35,7 @@ from syncline.server.config_settings import (
     Settings,
     problems_of,
 )
-from syncline.server.config_values import normalise_source_url
+from syncline.server.config_source import normalised_urls
 
 __all__ = [
     "AuthSettings",
@@ -85,11 +85,7 @@ def parse_settings(
         raise_problems(document, problems_of_validation(document, error))
         raise
     raise_problems(document, check_configuration(document, configuration))
-    try:
-        source_url = normalise_source_url(configuration.source.url, folder)
-    except ConfigError as error:
-        text = f"[source] url: {error.message}"
-        raise problem(document, ("source", "url"), text, error.hint, error.error_code) from error
+    source_url, direct_url = normalised_urls(document, configuration.source, folder)
     auth = configuration.auth
     return Settings(
         source_url=source_url,
@@ -103,6 +99,9 @@ def parse_settings(
         ),
         plan_config=_plan_config(configuration),
         journal=configuration.source.journal,
+        direct_url=direct_url,
+        write_role=configuration.source.write_role or "",
+        session=dict(configuration.source.session),
         retention_days=configuration.retention.days,
         serve=ServeSettings(**configuration.serve.model_dump()),
         document=document,

@@ -13,16 +13,19 @@ from syncline.server.config_grants import check_parameters
 from syncline.server.config_models import SCOPE_NAME, Configuration, PathEntry, ScopeSection
 from syncline.server.config_positions import Place
 from syncline.server.config_settings import SECRET_BYTES_MIN, Document
+from syncline.server.config_source import check_source_section
+from syncline.server.postgres_url import is_postgres
 
 Problems: TypeAlias = Iterator[ConfigError]
 
 
 def check_configuration(document: Document, configuration: Configuration) -> Problems:
     """Every mistake that can be seen without the database."""
+    yield from check_source_section(document, configuration.source)
     yield from _check_secret(document, configuration.auth.secret)
     yield from check_provider(document, configuration.auth)
     for name, scope in configuration.scope.items():
-        yield from _check_scope(document, name, scope)
+        yield from _check_scope(document, name, scope, is_postgres(configuration.source.url))
     for table, columns in configuration.columns.items():
         if columns.hide is not None and columns.keep is not None:
             yield problem(
@@ -56,7 +59,7 @@ def _check_secret(document: Document, secret: str | None) -> Problems:
         )
 
 
-def _check_scope(document: Document, name: str, scope: ScopeSection) -> Problems:
+def _check_scope(document: Document, name: str, scope: ScopeSection, in_postgres: bool) -> Problems:
     place: Place = ("scope", name)
     here = f"[scope.{name}]"
     if not SCOPE_NAME.fullmatch(name):
@@ -75,7 +78,7 @@ def _check_scope(document: Document, name: str, scope: ScopeSection) -> Problems
         hint = f'Say which of "{scope.root}" a user may hold: grant = "SELECT … FROM … WHERE … = :sub".'
         yield problem(document, place, f"{here} has a root but no grant: nobody would get anything.", hint, "no_grant")
     else:
-        for message, hint in check_parameters(scope.grant):
+        for message, hint in check_parameters(scope.grant, in_postgres):
             yield problem(document, (*place, "grant"), f"{here} grant {message}", hint, "grant_parameter")
     yield from _check_case(document, (*place, "tables"), tuple(scope.tables))
     for table, paths in scope.tables.items():

@@ -13,6 +13,7 @@ _TOKENS = re.compile(
     r"""|(?P<cast>::)|:(?P<claim>\w+)|(?P<other>\?\d*|@\w+|\$\w+)""",
     re.DOTALL,
 )
+_NUMBERED = re.compile(r"\$\d+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 TIME_CLAIMS = ("exp", "iat", "nbf")
@@ -28,10 +29,12 @@ def claims_in(grant: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(claim for claim in found if claim is not None))
 
 
-def check_parameters(grant: str) -> Iterator[tuple[str, str]]:
-    """(message, hint) for every parameter that can be no claim."""
+def check_parameters(grant: str, in_postgres: bool = False) -> Iterator[tuple[str, str]]:
+    """(message, hint) for every parameter that can be no claim. In PostgreSQL `?` and `@…` are operators."""
     for match in _TOKENS.finditer(grant):
         claim, other = match["claim"], match["other"]
+        if other is not None and in_postgres and not _NUMBERED.fullmatch(other):
+            continue
         if other is not None:
             yield f'has the parameter "{other}".', "Claims of the token are the only parameters: write :sub, :tenant, …"
         elif claim is not None and not _NAME.fullmatch(claim):

@@ -80,6 +80,9 @@ class SectionModel(BaseModel):
 class SourceSection(SectionModel):
     url: Name
     journal: Literal["wal", "keep"] = "wal"
+    direct_url: Name | None = None
+    write_role: Name | None = None
+    session: dict[Name, str] = Field(default_factory=dict)
 
 
 class AuthSection(SectionModel):

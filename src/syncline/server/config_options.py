@@ -49,8 +49,10 @@ class Option:
 
 
 OPTIONS = (
-    Option("source", "url", str, None, 'the database, for example "sqlite:///clinic.db"'),
+    Option("source", "url", str, None, 'the database: "sqlite:///clinic.db" or "postgresql://user@host/database"'),
     Option("source", "journal", str, "wal", '"wal": provision switches an SQLite file to WAL; "keep": leaves it'),
+    Option("source", "direct_url", str, None, "PostgreSQL behind a pooler in transaction mode: the database itself"),
+    Option("source", "write_role", str, None, "PostgreSQL: the role that uploads write as (SET LOCAL ROLE)"),
     Option("auth", "secret", str, None, "what tokens are signed with (HS256): at least 32 bytes"),
     Option(
         "auth",

@@ -69,9 +69,9 @@ async def check_source(settings: Settings, source: Source, claims: Claims | None
             report.warnings.append("There is no [auth] secret: syncline serve and syncline token need one.")
         found = await source.describe_scopes(plan, claims)
         report.scopes = [_scope(plan, each) for each in found]
-        report.warnings += [text for each in found for text in _keyless(each)]
+        report.warnings += [text for each in found for text in (*_keyless(each), *each.warnings)]
         report.missing_indexes = [
-            {"table": table, "columns": list(columns), "statement": index_statement(table, columns)}
+            {"table": table, "columns": list(columns), "statement": index_statement(schema.table(table), columns)}
             for table, columns in missing_indexes(schema, plan.tables)
         ]
         report.notes = list(_notes(plan, source.kind))
@@ -129,6 +129,7 @@ def _scope(plan: Plan, found: ScopeReport) -> dict[str, Any]:
         "joins": _joins(plan, found.scope),
         "read_only": sorted(table for table in scope.tables if table not in scope.writable),
         "rows": sum(found.tables.values()),
+        "estimated": list(found.estimated),
         "buckets": found.buckets,
         "largest_bucket": found.largest_bucket,
         "largest_rows": found.largest_rows,

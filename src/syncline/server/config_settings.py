@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from syncline.model.scopes import PlanConfig
 from syncline.server.config_options import AUTH_LEEWAY_SECONDS_DEFAULT
 from syncline.server.config_positions import Place, line_of
 from syncline.server.config_values import sqlite_path_of, without_password
+from syncline.server.postgres_url import is_postgres
 
 SECRET_BYTES_MIN = 32
 """HS256 is as strong as its secret; RFC 7518 section 3.2 asks for the length of the hash."""
@@ -65,16 +67,24 @@ class Document:
 class Settings:
     """Everything that `syncline.toml` and the environment say. `source_url` has an absolute path.
 
-    `journal`: "wal" or "keep". `retention_days`: how long the feed keeps what changed.
+    `journal`: "wal" or "keep". `retention_days`: how long the feed keeps what changed. `direct_url`, `write_role` and
+    `session` (setting -> value with claims in it) are of a PostgreSQL source.
     """
 
     source_url: str = field(repr=False)
     auth: AuthSettings = field(default_factory=AuthSettings)
     plan_config: PlanConfig = field(default_factory=lambda: PlanConfig(()))
     journal: str = "wal"
+    direct_url: str | None = field(default=None, repr=False)
+    write_role: str = ""
+    session: Mapping[str, str] = field(default_factory=dict)
     retention_days: int = limits.RETENTION_DAYS_DEFAULT
     serve: ServeSettings = field(default_factory=ServeSettings)
     document: Document = field(default_factory=Document, compare=False)
+
+    @property
+    def is_postgres(self) -> bool:
+        return is_postgres(self.source_url)
 
     @property
     def source_path(self) -> Path:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from syncline.errors import ConfigError
 from syncline.model.identifiers import nearest
+from syncline.server.postgres_url import SCHEMES, is_postgres, normalise_postgres_url, without_postgres_password
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_NOT_YET = ("postgresql", "postgres", "mariadb", "mysql")
+_NOT_YET = ("mariadb", "mysql")
 _PASSWORD = re.compile(r"(//[^/@:]*:)[^/@]*@")
 
 
@@ -21,7 +22,8 @@ def duration_seconds(text: str) -> float | None:
 
 
 def normalise_source_url(url: str, folder: Path) -> str:
-    """The URL with an absolute path; a relative one counts from `folder`. ConfigError for what is no usable source."""
+    """The URL of a file with an absolute path, a relative one counts from `folder`; that of a PostgreSQL database with
+    the scheme `postgresql`. ConfigError for what is no usable source."""
     scheme, separator, _ = url.partition("://")
     if not separator:
         hint = f'Write "sqlite:///{url}".' if scheme != "sqlite" else 'Write "sqlite:///clinic.db".'
@@ -30,13 +32,14 @@ def normalise_source_url(url: str, folder: Path) -> str:
     if kind in _NOT_YET:
         raise ConfigError(
             f'A source of kind "{scheme}" is not in this version yet.',
-            hint="This version syncs SQLite files.",
+            hint="This version syncs SQLite files and PostgreSQL databases.",
             code="not_yet",
         )
+    if is_postgres(url):
+        return normalise_postgres_url(url)
     if kind != "sqlite":
-        hint = (
-            nearest(kind, ("sqlite", *_NOT_YET)) or " This version syncs SQLite files: sqlite:///clinic.db."
-        ).strip()
+        known = nearest(kind, ("sqlite", *SCHEMES, *_NOT_YET))
+        hint = (known or ' Write "sqlite:///clinic.db" or "postgresql://user@host/database".').strip()
         raise ConfigError(f'There is no source of kind "{scheme}".', hint=hint, code="source_url")
     return f"sqlite:///{(folder / sqlite_path_of(url)).resolve()}"
 
@@ -58,4 +61,4 @@ def sqlite_path_of(url: str) -> Path:
 
 def without_password(url: str) -> str:
     """The URL as it may be shown."""
-    return _PASSWORD.sub(r"\1…@", url)
+    return without_postgres_password(url) if is_postgres(url) else _PASSWORD.sub(r"\1…@", url)

@@ -25,7 +25,7 @@ class Verdict:
     conflicts: tuple[ConflictRecord, ...] = ()
 
 
-ORPHAN = SourceRefusedError("foreign_key", "A row that this one refers to does not exist.")
+ORPHAN = SourceRefusedError("foreign_key", "A row that this one refers to does not exist.", may_pass_later=True)
 
 
 class GroupScopeError(Exception):
@@ -61,6 +61,8 @@ class Judge:
         self._group: _Group | None = None
         self.place = 0
         """Of the mutation that is judged next in its group."""
+        self.respelled: frozenset[int] = frozenset()
+        """Numbers of mutations whose values the source would give back in other words than the device's."""
         self._grant_tables = frozenset(table for tables in plan.grant_reads.values() for table in tables)
 
     def forget_grants(self) -> None:
@@ -228,7 +230,7 @@ class Judge:
         changed = await self._tx.write_row(table.name, mutation.key, mutation.operation, values, stamp)
         if table.name in self._grant_tables:
             self.forget_grants()
-        if changed and self._group:
+        if changed and self._group and mutation.operation != "D":
             self._group.written.setdefault((table.name, mutation.key), self.place)
         elif changed and mutation.operation != "D":
             await self._check_scope_after(table, mutation.key, before)
@@ -276,12 +278,13 @@ class Judge:
         """A changed key, done as one update: hidden columns, what hangs on the row, and what others changed stay."""
         await self._refuse_dependent(table, arrived)
         self._refuse_generated_key(table, arrived)
-        if (await self._tx.read_row(table.name, arrived.key)).values is not None:
+        taken = arrived.key != left.key and (await self._tx.read_row(table.name, arrived.key)).values is not None
+        if taken:
             raise Reject("key_exists", "This key is taken.")
         changes = {
             column: (new, left.changes[column][1])
             for column, (new, _) in arrived.changes.items()
-            if column in left.changes and not same(new, left.changes[column][1])
+            if column in left.changes and not self._tx.same(table.name, column, new, left.changes[column][1])
         }
         sets, raised, conflicts = self._merge(table, changes, stamp, row)
         renamed: dict[str, Value] = {**dict(zip(table.key, arrived.key, strict=True)), **sets}
@@ -311,7 +314,7 @@ class Judge:
             for column, (_, was) in mutation.changes.items()
             if column in row.values
             and table.policy(column) not in ("add", "server")
-            and not same(row.values[column], was)
+            and not self._tx.same(table.name, column, row.values[column], was)
             and row.stamps.get(column, self._horizon).writer != stamp.writer
         ]
         conflicts = (ConflictRecord("", "delete", "delete_wins", None, None, None, row.values),) if unseen else ()
@@ -326,9 +329,25 @@ class Judge:
         if raised:
             await self._tx.touch(table.name, mutation.key, raised, stamp)
         exact = all(conflict.kind != "lost" for conflict in conflicts)
-        if not exact and not sets:
+        spelled = sets or self._is_spelled_alike(table, mutation, row)
+        if not sets and not (exact and spelled):
             await self._tx.touch(table.name, mutation.key)
+        if not spelled and not conflicts:
+            return Verdict("merged", "respelled", "The row held the same, in other words.")
         return await self._finish(table, mutation, written, tuple(conflicts))
+
+    def _is_spelled_alike(self, table: SyncedTable, mutation: Mutation, row: RowRead) -> bool:
+        """Whether what the device holds is what the row holds, to the letter, if nothing is written. Otherwise it has
+        to be told."""
+        if mutation.number in self.respelled:
+            return False
+        values = row.values or {}
+        return not any(
+            column in values
+            and not same(new, values[column])
+            and self._tx.same(table.name, column, new, values[column])
+            for column, (new, _) in mutation.changes.items()
+        )
 
     def _merge(
         self, table: SyncedTable, changes: Mapping[str, tuple[Value, Value]], stamp: Stamp, row: RowRead
@@ -342,6 +361,7 @@ class Judge:
             if column in table.key or column in table.generated:
                 continue
             server = row.values[column]
+            new, was = (server if self._tx.same(table.name, column, value, server) else value for value in (new, was))
             entry = merge.policy(table.policy(column))
             server_stamp = row.stamps.get(column, self._horizon)
             merged = entry.decide(Change(was=was, server=server, new=new, stamp=stamp, server_stamp=server_stamp))

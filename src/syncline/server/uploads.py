@@ -8,7 +8,7 @@ the rest goes on; number, ids, outcomes, conflicts and touches are committed tog
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
@@ -22,17 +22,16 @@ from syncline.server.judge import GroupScopeError, Judge, Verdict
 from syncline.source.port import (
     Claims,
     DeviceRow,
+    PiecemealError,
     Source,
     SourceRefusedError,
     StoredOutcome,
     TransactionLostError,
+    UploadPace,
     WriteTransaction,
 )
 
-HOLD_SECONDS = 0.010
-"""A transaction ends at the next group's end when it has lasted this long: others may be waiting for the write lock."""
-RUN_MUTATIONS_MIN, RUN_MUTATIONS_FIRST, RUN_MUTATIONS_MAX = 10, 25, 100
-"""Neighbouring unmarked mutations are tried together in pieces of as many as lately took HOLD_SECONDS."""
+Stamped = tuple[Mutation, Stamp]
 
 
 @dataclass
@@ -48,6 +47,21 @@ class _Progress:
     seconds: float = 0.0
 
 
+@dataclass
+class _Trial:
+    """A group as it is tried: as it was `sent`, and in the source's words once it is prepared. `at`: which mutation is
+    being judged."""
+
+    sent: Sequence[Stamped]
+    stamped: Sequence[Stamped]
+    verdicts: list[Verdict] = field(default_factory=list)
+    at: int = 0
+
+    def culprit(self, error: Exception) -> int:
+        place = error.index if isinstance(error, GroupScopeError) else getattr(error, "place", None)
+        return self.at if place is None else place
+
+
 class Uploads:
     """`retention_us`: a row without a known stamp counts as changed that long ago."""
 
@@ -56,7 +70,7 @@ class Uploads:
         self._plan = plan
         self._clock = clock
         self._retention_us = retention_days * 86_400 * 1_000_000
-        self._run_mutations = RUN_MUTATIONS_FIRST
+        self._run_mutations = source.pace.run_first
 
     async def upload(self, claims: Claims, user: str, request: Upload) -> UploadAnswer:
         """The answer is a hint; outcomes travel with the checkpoint."""
@@ -71,9 +85,9 @@ class Uploads:
             run = _Run(
                 self._plan, self._clock, claims, user, request, offset, self._clock.now_us() - self._retention_us
             )
-            run.is_deferred = deferred >= 0
+            run.pace, run.deferred = self._source.pace, deferred
             try:
-                progress = await self._source.write(partial(run.transaction, groups=batch))
+                progress = await self._source.write(partial(run.transaction, groups=batch), claims)
             except TransactionLostError as lost:
                 if not alone:
                     alone = True
@@ -81,7 +95,7 @@ class Uploads:
                     waiting[:0] = [Group(False, (mutation,)) for mutation in _take(waiting, batch)]
                 else:
                     refuse = partial(run.refuse_alone, group=batch[0], refusal=lost.refusal, culprit=max(deferred, 0))
-                    progress = await self._source.write(refuse)
+                    progress = await self._source.write(refuse, claims)
                     _take(waiting, batch)
                     last, alone, deferred = progress.last, False, -1
                     if not waiting:
@@ -90,7 +104,9 @@ class Uploads:
             last, gap, deferred = progress.last, progress.gap, progress.defer
             alone = deferred >= 0
             _take(waiting, batch[: progress.groups_done])
-            self._run_mutations = evaluate_run(self._run_mutations, progress.mutations, progress.seconds)
+            self._run_mutations = evaluate_run(
+                self._source.pace, self._run_mutations, progress.mutations, progress.seconds
+            )
             if gap or not waiting:
                 return UploadAnswer(last, gap)
 
@@ -105,12 +121,12 @@ def _refuse_repeated_ids(request: Upload) -> None:
         )
 
 
-def evaluate_run(before: int, mutations: int, seconds: float) -> int:
+def evaluate_run(pace: UploadPace, before: int, mutations: int, seconds: float) -> int:
     """How many mutations the next piece of a run has, after a transaction of so many that held the lock so long."""
     if not mutations:
         return before
-    fitting = HOLD_SECONDS * mutations / max(seconds, 1e-6)
-    return max(RUN_MUTATIONS_MIN, min(int(before + fitting) // 2, RUN_MUTATIONS_MAX))
+    fitting = pace.hold_seconds * mutations / max(seconds, 1e-6)
+    return max(pace.run_min, min(int(before + fitting) // 2, pace.run_max))
 
 
 def _split(groups: Sequence[Group], run_mutations: int, pieces_max: int) -> list[Group]:
@@ -139,7 +155,11 @@ def _take(groups: list[Group], pieces: Sequence[Group]) -> list[Mutation]:
 
 
 class _Run:
-    """One transaction of one request."""
+    """One transaction of one request. `deferred`: of a marked group which mutation failed when constraints were checked
+    at once; they are checked at its end now. -1: nothing of the kind."""
+
+    pace: UploadPace
+    deferred = -1
 
     def __init__(
         self, plan: Plan, clock: Clock, claims: Claims, user: str, request: Upload, offset_us: int, horizon_us: int
@@ -151,7 +171,6 @@ class _Run:
         self._request = request
         self._offset_us = offset_us
         self._horizon_us = horizon_us
-        self.is_deferred = False
 
     async def _device(self, tx: WriteTransaction) -> DeviceRow:
         device = await tx.lock_device(self._request.device)
@@ -166,7 +185,7 @@ class _Run:
     async def transaction(self, tx: WriteTransaction, groups: Sequence[Group]) -> _Progress:
         device = await self._device(tx)
         judge = Judge(tx, self._plan, self._claims, device, self._horizon_us)
-        if self.is_deferred:
+        if self.deferred >= 0:
             await tx.defer_constraints()
         last, stamp_us, done, gap, defer = device.last, device.last_stamp_us, 0, False, -1
         for group in groups:
@@ -177,12 +196,13 @@ class _Run:
             if mutations:
                 await judge.look_up(mutation.id for mutation in mutations)
                 stamped, stamped_us = self._stamp(mutations, stamp_us, device)
-                defer = await self._attempt(tx, judge, device, stamped, marked=group.marked)
+                together = self.pace.together and len(stamped) > 1 and self.deferred < 0
+                defer = await self._attempt(tx, judge, device, stamped, marked=group.marked, together=together)
                 if defer >= 0:
                     break
                 last, stamp_us = mutations[-1].number, stamped_us
             done += 1
-            if tx.elapsed_seconds() > HOLD_SECONDS:
+            if tx.elapsed_seconds() > self.pace.hold_seconds:
                 break
         await tx.finish_device(device, last, stamp_us, self._request.floor)
         return _Progress(done, last, gap, defer, last - device.last, tx.elapsed_seconds())
@@ -206,9 +226,7 @@ class _Run:
             return None
         return fresh
 
-    def _stamp(
-        self, mutations: Sequence[Mutation], previous_us: int, device: DeviceRow
-    ) -> tuple[list[tuple[Mutation, Stamp]], int]:
+    def _stamp(self, mutations: Sequence[Mutation], previous_us: int, device: DeviceRow) -> tuple[list[Stamped], int]:
         now = max(self._clock.now_us(), device.newest_us)
         stamped = []
         for mutation in mutations:
@@ -222,56 +240,86 @@ class _Run:
         tx: WriteTransaction,
         judge: Judge,
         device: DeviceRow,
-        stamped: Sequence[tuple[Mutation, Stamp]],
+        stamped: Sequence[Stamped],
         *,
         marked: bool,
+        together: bool,
     ) -> int:
-        """Try a group whole. A marked one that fails is refused whole; of any other each mutation is tried alone.
+        """Try a group whole. A marked one that fails is refused whole; any other is tried in parts, down to single
+        mutations.
 
-        The answer is -1, or which mutation of a marked group failed on a foreign key: nothing was done then, for the
-        row that it refers to may only come later in the group.
+        The answer is -1, or which mutation of a marked group failed on what may pass once the rest of the group is
+        there: nothing was done then.
         """
         await tx.savepoint()
-        verdicts: list[Verdict] = []
+        trial = _Trial(stamped, stamped)
         try:
-            await self._judge_all(judge, stamped, verdicts, as_one=marked and len(stamped) > 1)
-        except (Reject, SourceRefusedError, GroupScopeError) as error:
+            await self._judge_all(tx, judge, trial, as_one=len(stamped) > 1 and (marked or together), together=together)
+            await tx.release()
+        except (Reject, SourceRefusedError, GroupScopeError, PiecemealError) as error:
             await tx.rollback_to_savepoint()
             judge.forget_grants()
             judge.leave_group()
-            late = error if isinstance(error, GroupScopeError) else None
-            culprit = late.index if late else len(verdicts)
-            refusal = error if not isinstance(error, GroupScopeError) else error.refusal
-            if not marked and len(stamped) > 1:
-                for one in stamped:
-                    await self._attempt(tx, judge, device, [one], marked=False)
-            elif _may_pass_later(refusal) and len(stamped) > 1 and not self.is_deferred:
-                return culprit
-            else:
-                await self._refuse(tx, device, stamped, culprit, refusal)
-            return -1
-        await tx.release()
-        for (mutation, stamp), verdict in zip(stamped, verdicts, strict=True):
+            return await self._attempt_otherwise(tx, judge, device, trial, error, marked=marked, together=together)
+        for (mutation, stamp), verdict in zip(trial.stamped, trial.verdicts, strict=True):
             await tx.record(device, _outcome(mutation, stamp, verdict))
         return -1
 
+    async def _attempt_otherwise(
+        self,
+        tx: WriteTransaction,
+        judge: Judge,
+        device: DeviceRow,
+        trial: _Trial,
+        error: Reject | SourceRefusedError | GroupScopeError | PiecemealError,
+        *,
+        marked: bool,
+        together: bool,
+    ) -> int:
+        count = len(trial.sent)
+        if not marked and count > 1:
+            size = (count + 1) // 2 if together else 1
+            for start in range(0, count, size):
+                part = trial.sent[start : start + size]
+                await self._attempt(tx, judge, device, part, marked=False, together=together and len(part) > 1)
+            return -1
+        if together:
+            return await self._attempt(tx, judge, device, trial.sent, marked=marked, together=False)
+        assert not isinstance(error, PiecemealError), "nothing was held back"
+        refusal = error.refusal if isinstance(error, GroupScopeError) else error
+        culprit = trial.culprit(error)
+        if isinstance(refusal, SourceRefusedError) and refusal.may_pass_later and count > 1 and self.deferred < 0:
+            return min(culprit, count - 1)
+        await self._refuse(tx, device, trial.stamped, culprit if culprit < count else max(self.deferred, 0), refusal)
+        return -1
+
     @staticmethod
-    async def _judge_all(
-        judge: Judge, stamped: Sequence[tuple[Mutation, Stamp]], verdicts: list[Verdict], *, as_one: bool
-    ) -> None:
-        if as_one:
-            await judge.begin_group([mutation for mutation, _ in stamped])
-        while len(verdicts) < len(stamped):
-            judge.place = len(verdicts)
-            verdicts += await judge.judge_next(stamped[len(verdicts) :])
+    async def _judge_all(tx: WriteTransaction, judge: Judge, trial: _Trial, *, as_one: bool, together: bool) -> None:
+        prepared = await tx.prepare([mutation for mutation, _ in trial.stamped], together=together)
+        stamps = [stamp for _, stamp in trial.stamped]
+        trial.stamped = list(zip(prepared.mutations, stamps, strict=True))
+        judge.respelled = prepared.respelled
+        found: dict[int, Verdict] = {}
+        for number, wave in enumerate(prepared.waves):
+            await tx.begin_wave([prepared.mutations[place] for place in wave])
+            if as_one and not number:
+                await judge.begin_group(prepared.mutations)
+            at = 0
+            while at < len(wave):
+                trial.at = judge.place = wave[at]
+                for verdict in await judge.judge_next([trial.stamped[place] for place in wave[at : at + 2]]):
+                    found[wave[at]] = verdict
+                    at += 1
+        trial.at = len(stamps)
         if as_one:
             await judge.end_group()
+        trial.verdicts = [found[place] for place in range(len(stamps))]
 
     async def _refuse(
         self,
         tx: WriteTransaction,
         device: DeviceRow,
-        stamped: Sequence[tuple[Mutation, Stamp]],
+        stamped: Sequence[Stamped],
         culprit: int,
         refusal: Reject | SourceRefusedError,
     ) -> None:
@@ -295,10 +343,6 @@ class _Run:
         await self._refuse(tx, device, stamped, culprit, refusal)
         await tx.finish_device(device, mutations[-1].number, stamp_us, self._request.floor)
         return _Progress(1, mutations[-1].number, False)
-
-
-def _may_pass_later(refusal: Reject | SourceRefusedError) -> bool:
-    return isinstance(refusal, SourceRefusedError) and refusal.code == "foreign_key"
 
 
 def _outcome(mutation: Mutation, stamp: Stamp, verdict: Verdict) -> StoredOutcome:

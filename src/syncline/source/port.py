@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Collection, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from syncline.errors import SourceError
 from syncline.model.merge import Stamp
 from syncline.model.schema import Schema
 from syncline.model.scopes import Plan, QueryReads
+from syncline.protocol.messages import Mutation
 from syncline.values import Key, Value
 
 T = TypeVar("T")
@@ -41,6 +43,12 @@ class Checkpoint:
     tables: frozenset[str]
     changes: int = 0
     raised: frozenset[str] = frozenset()
+
+
+class TermLostError(SourceError):
+    """Another sequencer took over; this one must stop."""
+
+    code = "term_lost"
 
 
 # ---------------------------------------------------------------- download
@@ -247,12 +255,23 @@ class ConflictRecord:
 
 
 class SourceRefusedError(Exception):
-    """The database refused a write for the data's fault: `code` and a `reason` that names no row's values."""
+    """The database refused a write for the data's fault: `code` and a `reason` that names no row's values.
 
-    def __init__(self, code: str, reason: str) -> None:
+    `place`: which mutation of the prepared group it is about, where that is not the one being judged. `may_pass_later`:
+    in a group it may be all right once what comes after it is written too.
+    """
+
+    def __init__(self, code: str, reason: str, *, place: int | None = None, may_pass_later: bool = False) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.place = place
+        self.may_pass_later = may_pass_later
+
+
+class PiecemealError(Exception):
+    """What was written together did not end as it would have one by one: roll back to the savepoint, and go one by
+    one."""
 
 
 class TransactionLostError(Exception):
@@ -262,6 +281,31 @@ class TransactionLostError(Exception):
     def __init__(self, refusal: SourceRefusedError) -> None:
         super().__init__(refusal.reason)
         self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPace:
+    """How uploads are cut for a source. A transaction ends at the next group's end when it has lasted `hold_seconds`:
+    others may be waiting for what it locks. Neighbouring unmarked mutations are tried in runs of as many as lately took
+    that long, from `run_min` to `run_max`, beginning with `run_first`. `together`: a run is judged and written as a set,
+    and halved where that fails."""
+
+    hold_seconds: float
+    run_min: int
+    run_first: int
+    run_max: int
+    together: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A group of mutations in the source's own words: keys and values as it would give them back. `waves`: their places
+    in the order in which to judge them; no wave has two of one row. `respelled`: numbers of those that the device wrote
+    in other words."""
+
+    mutations: tuple[Mutation, ...]
+    waves: tuple[tuple[int, ...], ...]
+    respelled: frozenset[int] = frozenset()
 
 
 class WriteTransaction(Protocol):
@@ -281,6 +325,20 @@ class WriteTransaction(Protocol):
 
     async def granted(self, claims: Claims) -> frozenset[str]: ...
 
+    async def prepare(self, mutations: Sequence[Mutation], *, together: bool) -> Prepared:
+        """A group begins. `together`: its writes may be held back and done at once at the end of a wave; PiecemealError
+        comes then for whatever goes wrong. SourceRefusedError, with its place, for a value that is not of its column's
+        type."""
+        ...
+
+    async def begin_wave(self, mutations: Sequence[Mutation]) -> None:
+        """These prepared ones are judged next: lock and read what they are about."""
+        ...
+
+    def same(self, table: str, column: str, a: Value, b: Value) -> bool:
+        """Whether two values are equal in the source: 1.5 and 1.50 are, in a column of decimals."""
+        ...
+
     async def read_row(self, table: str, key: Key) -> RowRead:
         """The row and, in the same statement, its stamps with waiting changes folded over them (rule 12)."""
         ...
@@ -298,12 +356,14 @@ class WriteTransaction(Protocol):
         ...
 
     async def defer_constraints(self) -> None:
-        """For the rest of this transaction foreign keys are checked at COMMIT (TransactionLostError)."""
+        """For the rest of this transaction foreign keys are checked at its end (TransactionLostError), or a group's."""
         ...
 
     async def savepoint(self) -> None: ...
 
-    async def release(self) -> None: ...
+    async def release(self) -> None:
+        """SourceRefusedError where a constraint that waited for the end of the group refuses it."""
+        ...
 
     async def rollback_to_savepoint(self) -> None: ...
 
@@ -331,11 +391,13 @@ class ProvisionReport:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong with an installation, what to do about it, and a stable code."""
+    """Something wrong with an installation, what to do about it, and a stable code. With `is_note` nothing is wrong:
+    it is good to know."""
 
     what: str
     remedy: str
     code: str
+    is_note: bool = False
 
 
 @dataclass(frozen=True)
@@ -351,7 +413,9 @@ class ExampleDownload:
 @dataclass(frozen=True)
 class ScopeReport:
     """What `check` says of one scope. `keyless_rows`: table -> rows whose key holds NULL, which sync to nobody.
-    `example` is None where no user was found or named whom the grant knows."""
+    `example` is None where no user was found or named whom the grant knows. `estimated`: tables too large to be counted,
+    of which the database's own estimate of all rows stands in `tables`; `largest_bucket` is not known then. `warnings`:
+    what kept it from being told."""
 
     scope: str
     tables: dict[str, int]
@@ -360,6 +424,8 @@ class ScopeReport:
     largest_rows: int = 0
     keyless_rows: dict[str, int] = field(default_factory=dict)
     example: ExampleDownload | None = None
+    estimated: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -386,6 +452,7 @@ class Source(Protocol):
     """One database. Methods raise SourceError and its kin for what is wrong with the database itself."""
 
     kind: str
+    pace: UploadPace
 
     async def introspect(self) -> Schema: ...
 
@@ -539,8 +606,9 @@ class Source(Protocol):
         ...
 
     # uploads and devices
-    async def write(self, work: Callable[[WriteTransaction], Awaitable[T]]) -> T:
-        """Run `work` in one write transaction and commit; what it raises rolls everything back."""
+    async def write(self, work: Callable[[WriteTransaction], Awaitable[T]], claims: Claims | None = None) -> T:
+        """Run `work` in one write transaction and commit; what it raises rolls everything back. It may be run again in
+        another one where the database gave the first up. `claims`: whose writes they are, for the company's rules."""
         ...
 
     async def register(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
@@ -21,6 +22,8 @@ class CompanyDatabase(Protocol):
 
     folder: Path
     """For the files of devices."""
+    loop: asyncio.AbstractEventLoop | None
+    """Which its sources run on; None where any will do, or none at all."""
 
     def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]: ...
 
@@ -42,6 +45,7 @@ class SqliteDatabase:
     def __init__(self, folder: Path, journal: str = "wal") -> None:
         self.folder = folder
         self.path = folder / "clinic.db"
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._journal = journal
         self._world: Determinism | None = None
         self._sources: list[SqliteSource] = []

@@ -10,7 +10,8 @@ import pytest
 
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
 from syncline.testing.bench import Office, Phone
-from syncline.testing.contract_lab import ContractFixtures, Dialect, SourceLab
+from syncline.testing.contract_lab import ContractFixtures, SourceLab
+from syncline.testing.dialect import Dialect
 
 MakeOffice = Callable[..., Office]
 

@@ -7,7 +7,7 @@ import pytest
 from syncline.errors import ProtocolError
 from syncline.testing.bench import Office, Phone
 from syncline.testing.contract_clinic import ClinicFixtures, MakeOffice, codes, synced
-from syncline.testing.contract_lab import Dialect
+from syncline.testing.dialect import Dialect
 
 LATER = "PRAGMA defer_foreign_keys = ON"
 

@@ -9,7 +9,7 @@ from syncline.replica.identity import CopiedFileError
 from syncline.source.port import RecordFilter
 from syncline.testing.bench import Office, Phone
 from syncline.testing.contract_clinic import ClinicFixtures, synced
-from syncline.testing.contract_lab import Dialect
+from syncline.testing.dialect import Dialect
 
 ROUNDS_MAX = 10
 DRIVE = "UPDATE visits SET kilometres = kilometres + {} WHERE id = 'v-ada'"

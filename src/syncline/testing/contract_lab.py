@@ -16,56 +16,11 @@ from syncline.source.port import Checkpoint, Cut, Source, WriteTransaction
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.testing.bench import Phone
 from syncline.testing.company_database import CompanyDatabase
+from syncline.testing.dialect import Dialect
 from syncline.testing.plans import plan_for
 from syncline.testing.world import VirtualClock
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How this database is spoken to. Tests of what it does not have are skipped; the flags say what that is."""
-
-    name: str
-    name_characters_max: int = 200
-    has_replace: bool = False
-    """INSERT OR REPLACE, UPDATE OR REPLACE: other rows vanish without a delete."""
-    has_without_rowid: bool = False
-    has_strict: bool = False
-    has_typeless_columns: bool = False
-    has_null_keys: bool = False
-    """A primary key may hold NULL."""
-    has_virtual_tables: bool = False
-    has_attach: bool = False
-    has_expression_indexes: bool = True
-    has_generated_columns: bool = True
-    has_update_from: bool = True
-    has_returning: bool = True
-    has_loose_types: bool = False
-    """A column takes values that are not of its declared type."""
-    has_text_that_is_not_utf8: bool = False
-    generated_key: str = "INTEGER PRIMARY KEY"
-    """What is written behind the name of a key column that the database fills."""
-
-    def quote(self, name: str) -> str:
-        return quote(name)
-
-    def own_table(self, name: str) -> str:
-        """How a query names a table of ours, as "outcome"."""
-        return f"syncline_{name}"
-
-    def trigger(self, name: str, when: str, table: str, condition: str, action: str) -> tuple[str, ...]:
-        """Statements that make a row trigger of the company's, in SQLite's words; `when`: as "BEFORE UPDATE". `old`
-        and `new` are the row; `action` is a statement, or what `refusal` or `json_parsing` gave."""
-        return (f"CREATE TRIGGER {name} {when} ON {table} FOR EACH ROW WHEN {condition} BEGIN {action}; END",)
-
-    def refusal(self, reason: str) -> str:
-        """A trigger's action that refuses the write and says why."""
-        return f"SELECT raise(ABORT, '{reason}')"
-
-    def json_parsing(self, column: str) -> str:
-        """A trigger's action that fails, in the database's own words, where the column is not JSON."""
-        return f"SELECT json_extract({column}, '$.x')"
 
 
 class SourceLab(CompanyDatabase, Protocol):

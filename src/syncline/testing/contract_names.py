@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
-from syncline.testing.contract_lab import Company, ContractFixtures, Dialect
+from syncline.testing.contract_lab import Company, ContractFixtures
+from syncline.testing.dialect import Dialect
 
 LONG = "a column of the ward's own system, " * 5
 ODD_NAMES = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
-from syncline.testing.contract_lab import Company, ContractFixtures, Dialect
+from syncline.testing.contract_lab import Company, ContractFixtures
 from syncline.testing.contract_shapes import CASELOAD, PATIENTS, MakeCompany, everybody, needs
+from syncline.testing.dialect import Dialect
 
 ROWS = "INSERT INTO visits(id, patient_id, room, bed) VALUES('v1', 'ada', 'r1', 1), ('v2', 'bo', 'r2', 2), ('v3', 'bo', 'R3', 3)"
 COLUMNS = "id VARCHAR(20) PRIMARY KEY, patient_id VARCHAR(20), room VARCHAR(20), bed INTEGER NOT NULL DEFAULT 2, note VARCHAR(20)"

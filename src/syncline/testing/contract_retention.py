@@ -7,7 +7,7 @@ import pytest
 from syncline.testing.bench import Office
 from syncline.testing.contract_clinic import ClinicFixtures, MakeOffice
 from syncline.testing.contract_downloads import CONFIG, TABLES
-from syncline.testing.contract_lab import Dialect
+from syncline.testing.dialect import Dialect
 from syncline.testing.world import SECOND_US
 
 DAY = 86_400

@@ -8,8 +8,8 @@ from syncline.errors import AuthError
 from syncline.protocol import frames
 from syncline.testing.bench import Office
 from syncline.testing.contract_clinic import ClinicFixtures, MakeOffice, codes, synced
-from syncline.testing.contract_lab import Dialect
 from syncline.testing.contract_shapes import needs
+from syncline.testing.dialect import Dialect
 
 
 class UploadContract(ClinicFixtures):

@@ -34,6 +34,7 @@ from syncline.source.port import (
     ScopeReport,
     Since,
     Survey,
+    UploadPace,
     Walk,
     WriteTransaction,
 )
@@ -61,6 +62,7 @@ class PostgresSource:
     serving needs, where it is run by another role."""
 
     kind = "postgres"
+    pace = UploadPace(hold_seconds=0.25, run_min=10, run_first=100, run_max=500, together=True)
 
     def __init__(
         self,
@@ -265,8 +267,8 @@ class PostgresSource:
             return await self._retention.step(db, term, before_us)
 
     # ------------------------------------------------------------ uploads and devices
-    async def write(self, work: Callable[[WriteTransaction], Awaitable[T]]) -> T:
-        result = await writing.write(self._db, self._attached(), self._clock, self._writing, work)
+    async def write(self, work: Callable[[WriteTransaction], Awaitable[T]], claims: Claims | None = None) -> T:
+        result = await writing.write(self._db, self._attached(), self._clock, self._writing, work, claims)
         self._sequencer.wake()
         return result
 

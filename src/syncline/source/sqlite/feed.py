@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any
 
-from syncline.errors import AuthError
 from syncline.model.scopes import Scope, bucket_name
+from syncline.source.claims import required_claim
+from syncline.source.entries import EntryRow, group_entries
 from syncline.source.port import (
     Checkpoint,
     Claims,
@@ -25,15 +26,12 @@ from syncline.source.port import (
     Since,
     Survey,
 )
+from syncline.source.room import Room, RoomTakenError, is_too_large
 from syncline.source.sqlite.affinity import apply_affinity
 from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql
 from syncline.source.sqlite.retention import read_horizon
-from syncline.source.room import Room, RoomTakenError, is_too_large
 from syncline.system.database import fetch_all
 from syncline.values import Value
-
-EntryRow = tuple[str, str, str, str, int, "str | None"]
-"""Bucket, table, operation, key, layout, image."""
 
 _PARAMETER = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|:([A-Za-z_]\w*)""")
 
@@ -177,25 +175,7 @@ class FeedReader:
             if room is not None:
                 room.take(row[5])
             found.append(row)
-        return self._grouped(found)
-
-    def _grouped(self, rows: Iterable[EntryRow]) -> list[Entries]:
-        """Per bucket and table. A put without an image, or with one that no frame could carry, is a remove."""
-        puts: dict[tuple[str, str, int], list[tuple[str, str]]] = {}
-        removes: dict[tuple[str, str], list[str]] = {}
-        for bucket, table, op, key, layout, image in rows:
-            if table not in self._sql.tables:
-                continue
-            if op == "P" and image is not None and not is_too_large(table, key, image):
-                puts.setdefault((table, bucket, layout), []).append((key, image))
-            else:
-                removes.setdefault((table, bucket), []).append(key)
-        found = []
-        for (table, bucket, layout), pairs in puts.items():
-            keys, images = zip(*pairs, strict=True)
-            found.append(Entries(table, layout, bucket, keys, images, ()))
-        found += [Entries(table, 0, bucket, (), (), tuple(keys)) for (table, bucket), keys in removes.items()]
-        return found
+        return group_entries(found, self._sql.tables)
 
     def _outcomes(self, device: str, after: int, upto: int, granted: frozenset[str]) -> list[OutcomeRecord]:
         rows = self._db.execute(
@@ -262,14 +242,7 @@ def _granted_bucket(scope: str, types: tuple[str, ...], *row: Value) -> str | No
 def bind_claims(grant: str, claims: Claims, scope: str) -> Mapping[str, Any]:
     bound: dict[str, Any] = {}
     for name in grant_parameters(grant):
-        if name not in claims:
-            raise AuthError(
-                f'The token has no claim "{name}", which the grant of scope "{scope}" needs.',
-                hint="Have the identity provider add it.",
-                code="claim_missing",
-                status=403,
-            )
-        value = claims[name]
+        value = required_claim(claims, name, scope)
         bound[name] = (
             json.dumps(value) if isinstance(value, list | dict) else int(value) if isinstance(value, bool) else value
         )

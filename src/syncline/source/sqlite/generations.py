@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from syncline.model.scopes import Plan
+from syncline.source.generations import Gaps, grant_tables, raised_by
 from syncline.source.sqlite.layout import GRANT_PREFIX
 
 GAP_PREFIX = "gap:"
 _BOUNDS = (GAP_PREFIX, GAP_PREFIX + "\U0010ffff")
-Gaps = Mapping[str, str]
-"""Table -> the mark left there; a newer gap has another one."""
 
 
 def mark_gaps(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
@@ -38,20 +37,6 @@ def read_gaps(connection: sqlite3.Connection) -> Gaps:
 def has_gaps(connection: sqlite3.Connection) -> bool:
     found = connection.execute("SELECT 1 FROM syncline_meta WHERE name > ?1 AND name < ?2 LIMIT 1", _BOUNDS)
     return found.fetchone() is not None
-
-
-def raised_by(plan: Plan, tables: Iterable[str]) -> frozenset[str]:
-    """The synced tables to be sent anew where changes of `tables` may have been missed: they, and every table whose
-    paths run through them, for its rows may have entered or left buckets unseen."""
-    lost = frozenset(tables)
-    return frozenset(
-        name for name, table in plan.tables.items() if any(lost & set(path.aliases) for path in table.paths)
-    )
-
-
-def grant_tables(plan: Plan) -> frozenset[str]:
-    """All tables that some grant reads."""
-    return frozenset(table for tables in plan.grant_reads.values() for table in tables)
 
 
 def raise_generations(connection: sqlite3.Connection, plan: Plan, gaps: Gaps, number: int) -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from syncline.errors import ProtocolError
+from syncline.source.entries import EntryRow, group_entries
+from syncline.source.places import BEFORE_ALL, parse_lap_place
 from syncline.source.port import Claims, Cursor, LapPage, PageSize, Since, Survey
-from syncline.source.sqlite.feed import EntryRow, FeedReader
 from syncline.source.room import Room
-from syncline.values import encode_row, key_of_text
-
-_Place = tuple[str, int, str, str]
-"""The last entry that was read: bucket, checkpoint, table, key."""
-_BEFORE_ALL: _Place = ("", -1, "", "")
+from syncline.source.sqlite.feed import FeedReader
+from syncline.values import encode_row
 
 _NEWS = (
     "SELECT b.value FROM json_each(?1) b WHERE EXISTS("
@@ -43,7 +40,7 @@ class LapReader(FeedReader):
     ) -> LapPage:
         with self._snapshot() as head:
             survey = self._survey(head, claims, known)
-            at = _parse(place)
+            at = parse_lap_place(place)
             if not survey.valid or at is None:
                 return LapPage(Survey(head, valid=False), (), 0, None)
             end = head.checkpoint if upto is None else upto
@@ -51,15 +48,15 @@ class LapReader(FeedReader):
             rows: list[EntryRow] = []
             reached: str | None = None
             for bucket, after in self._with_news(feed, survey.granted, at[0], end):
-                from_place = at[1:] if bucket == at[0] else _BEFORE_ALL[1:]
+                from_place = at[1:] if bucket == at[0] else BEFORE_ALL[1:]
                 for *row, checkpoint in self._db.execute(_ENTRIES, (bucket, after, end, *from_place)):
                     if room.is_taken:
-                        return LapPage(survey, tuple(self._grouped(rows)), end, reached)
+                        return LapPage(survey, tuple(group_entries(rows, self._sql.tables)), end, reached)
                     entry: EntryRow = tuple(row)
                     rows.append(entry)
                     room.take(entry[5])
                     reached = encode_row((bucket, checkpoint, entry[1], entry[3]))
-            return LapPage(survey, tuple(self._grouped(rows)), end, None)
+            return LapPage(survey, tuple(group_entries(rows, self._sql.tables)), end, None)
 
     def _with_news(
         self, feed: Sequence[Since], granted: frozenset[str], first: str, upto: int
@@ -72,15 +69,3 @@ class LapReader(FeedReader):
             for (bucket,) in self._db.execute(_NEWS, (wanted, since.after, upto)).fetchall():
                 found[bucket] = min(since.after, found.get(bucket, since.after))
         yield from sorted(found.items())
-
-
-def _parse(place: str | None) -> _Place | None:
-    if place is None:
-        return _BEFORE_ALL
-    try:
-        bucket, checkpoint, table, key = key_of_text(place)
-    except (ProtocolError, ValueError):
-        return None
-    if isinstance(bucket, str) and isinstance(checkpoint, int) and isinstance(table, str) and isinstance(key, str):
-        return bucket, checkpoint, table, key
-    return None

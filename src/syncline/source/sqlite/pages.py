@@ -13,17 +13,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
 
-from syncline.errors import ProtocolError
 from syncline.model.scopes import bucket_scope
+from syncline.source.places import parse_page_place
 from syncline.source.port import Claims, Cursor, Page, PageRows, PageSize, Survey, Walk
+from syncline.source.room import Room
 from syncline.source.sqlite.feed import FeedReader
 from syncline.source.sqlite.layout import PlanSql, TableSql
 from syncline.source.sqlite.listings import Listing, Listings, WantedBuckets
 from syncline.source.sqlite.page_rows import RowsReader
-from syncline.source.room import Room
 from syncline.source.sqlite.walk_sql import WalkSql
 from syncline.system.database import fetch_all
-from syncline.values import Key, encode_row, key_of_text
+from syncline.values import Key, encode_row
 
 WANTED_SHARE_MIN = 0.25
 """A table of whose rows fewer are wanted is no longer looked through: their keys are listed."""
@@ -42,7 +42,7 @@ class PageReader(FeedReader):
     def read_page(self, claims: Claims, walk: Walk, place: str | None, known: Sequence[Cursor], size: PageSize) -> Page:
         with self._snapshot() as head:
             survey = self._survey(head, claims, known)
-            at = self._parse(place)
+            at = parse_page_place(place, {name: table.synced.key for name, table in self._sql.tables.items()})
             if not survey.valid or at is None:
                 return Page(Survey(head, valid=False), False, (), None)
             exact = not any(self._db.execute(self._sql.waiting).fetchone())
@@ -61,19 +61,6 @@ class PageReader(FeedReader):
                     return Page(survey, exact, tuple(rows), encode_row((name, *reached)))
                 after = None
             return Page(survey, exact, tuple(rows), None)
-
-    def _parse(self, place: str | None) -> tuple[str | None, Key | None] | None:
-        """The table to go on with, and the last key that was read of it; None for what is no place here."""
-        if place is None:
-            return None, None
-        try:
-            name, *key = key_of_text(place)
-        except (ProtocolError, ValueError):
-            return None
-        table = self._sql.tables.get(str(name))
-        if table is None or len(key) not in (0, len(table.synced.key)):
-            return None
-        return table.synced.name, tuple(key) or None
 
     def _wanted(self, walk: Walk, table: TableSql, start: Cursor) -> WantedBuckets | None:
         """The buckets whose rows of this table are wanted; None if no path leads to any of them."""

@@ -18,6 +18,7 @@ from syncline.model.identifiers import literal, quote, quote_list
 from syncline.model.schema import Table
 from syncline.model.scopes import Path, Plan, Scope, Step, SyncedTable
 from syncline.source.sqlite.capture import Capture, captures
+from syncline.source.walks import leads_there_twice
 
 
 def affected_table(table: str) -> str:
@@ -231,11 +232,6 @@ def snapshot_sql(plan: Plan, table: SyncedTable, scope_names: frozenset[str]) ->
     if len(selects) == 1 and distinct:  # UNION does it for several
         return f"SELECT DISTINCT * FROM ({selects[0]}) ORDER BY {order}, 1"
     return f"{' UNION '.join(selects)} ORDER BY {order}, 1"
-
-
-def leads_there_twice(plan: Plan, path: Path) -> bool:
-    """Whether one path may bring a row to a bucket twice: 60 visits at one facility would name it 60 times."""
-    return any(not set(plan.tables[step.table].key) <= set(step.references) for step in path.steps)
 
 
 def _snapshot_path(plan: Plan, path: Path, table: SyncedTable) -> str:

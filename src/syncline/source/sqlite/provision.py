@@ -10,12 +10,13 @@ from contextlib import suppress
 from syncline.errors import NotProvisionedError, SchemaChangedError
 from syncline.model.identifiers import PREFIX, quote
 from syncline.model.scopes import Plan, SyncedTable
+from syncline.source.generations import raised_by
 from syncline.source.port import ProvisionReport
 from syncline.source.sqlite.belongings import base_objects, base_script, is_provisioned, our_objects, require_names
 from syncline.source.sqlite.capture import captures, changelog_index_sql, changelog_sql, trigger_sql
-from syncline.source.sqlite.generations import mark_gaps, raised_by, read_gaps
+from syncline.source.sqlite.generations import mark_gaps, read_gaps
 from syncline.source.sqlite.introspect import introspect
-from syncline.source.sqlite.signatures import StoredSignature, fold_waiting, read_signatures, store_signatures
+from syncline.source.sqlite.signatures import fold_waiting, read_signatures, store_signatures
 from syncline.source.sqlite.suspending import MIGRATION, watched_tables
 from syncline.system.database import immediate
 
@@ -65,7 +66,7 @@ def _install(connection: sqlite3.Connection, plan: Plan) -> ProvisionReport:
     logs = {name for name in plan.captured_tables if f"{PREFIX}changelog_{name}" in existing}
     replaced = {name for name in logs if existing[log := f"{PREFIX}changelog_{name}"] != wanted[log]}
     for name, known in read_signatures(connection).items():
-        if name in replaced or (name in logs and _means_else(plan, name, known)):
+        if name in replaced or (name in logs and known.is_other(plan.tables.get(name))):
             fold_waiting(connection, name, known)
     stale = {name for name in existing.keys() - base_objects().keys() if existing[name] != wanted.get(name)}
     stale |= {name for name in existing if _changelog_of(name) in stale}
@@ -110,12 +111,6 @@ def _is_incomplete(plan: Plan, table: str, existing: dict[str, str]) -> bool:
     capture = captures(plan)[table]
     wanted = {f"{PREFIX}changelog_{table}": changelog_sql(capture), **trigger_sql(capture)}
     return any(existing.get(name) != sql for name, sql in wanted.items())
-
-
-def _means_else(plan: Plan, name: str, known: StoredSignature) -> bool:
-    """Whether the columns or masks of what waits in a changelog would be read as something else by this plan."""
-    table = plan.tables.get(name)
-    return table is not None and (table.key != known.key or table.values != known.watched)
 
 
 def _fingerprint_of(wanted: dict[str, str]) -> str:

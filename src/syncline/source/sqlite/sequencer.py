@@ -15,19 +15,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from syncline.clock import Clock
-from syncline.errors import SchemaChangedError, SourceError
+from syncline.errors import SchemaChangedError
 from syncline.model.merge import Stamp
 from syncline.model.scopes import bucket_name
-from syncline.source.port import Checkpoint, Head
+from syncline.source.generations import Gaps, raised_by
+from syncline.source.port import Checkpoint, Head, TermLostError
 from syncline.source.sqlite import laid_out
-from syncline.source.sqlite.generations import Gaps, mark_gaps, raise_generations, raised_by, read_gaps
+from syncline.source.sqlite.generations import mark_gaps, raise_generations, read_gaps
 from syncline.source.sqlite.layout import GRANT_PREFIX, PlanSql, TableSql
 from syncline.source.sqlite.paths import affected_table, moved_sql, moved_table, temp_tables_sql
 from syncline.source.sqlite.signatures import store_signatures
-from syncline.source.stamps import Changes, fold_changes
 from syncline.source.sqlite.standing import Standing
 from syncline.source.sqlite.turns import Turns
 from syncline.source.sqlite.writing import write_transaction
+from syncline.source.stamps import Changes, fold_changes
 from syncline.system.database import fetch_all
 from syncline.values import encode_row
 
@@ -35,12 +36,6 @@ Memberships = dict[str, set[str]]
 """Key text -> buckets."""
 
 _COMPUTED_ANEW = "It is computed anew."
-
-
-class TermLostError(SourceError):
-    """Another sequencer took over; this one must stop."""
-
-    code = "term_lost"
 
 
 @dataclass

@@ -6,51 +6,18 @@ and leave devices although nobody wrote them: the table is sent anew (`generatio
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from dataclasses import dataclass
 
 from syncline.model.identifiers import quote
 from syncline.model.merge import Stamp
-from syncline.model.scopes import Path, Plan, SyncedTable
+from syncline.model.scopes import Plan, SyncedTable
+from syncline.source.signatures import StoredSignature, table_signature
 from syncline.source.sqlite.capture import MASK_BITS
 from syncline.source.stamps import Changes, RowStamps, fold_changes
 from syncline.system.database import fetch_all
 from syncline.values import encode_row
 
 SIGNATURE_PREFIX = "signature:"
-
-
-def table_signature(plan: Plan, table: SyncedTable) -> str:
-    """Visible columns with their types, key, and every path with the filters on it and the key of its buckets."""
-    columns = [(name, table.table.column(name).type, table.table.column(name).collation) for name in table.columns]
-    paths = sorted(_describe(plan, path) for path in table.paths)
-    return json.dumps({"columns": columns, "key": table.key, "paths": paths}, ensure_ascii=False)
-
-
-def _describe(plan: Plan, path: Path) -> str:
-    scope = plan.scopes[path.scope]
-    steps = [(step.columns, step.table, step.references) for step in path.steps]
-    filters = [(name, scope.filters[name]) for name in path.aliases if name in scope.filters]
-    return json.dumps([path.scope, scope.key, steps, filters], ensure_ascii=False)
-
-
-@dataclass(frozen=True)
-class StoredSignature:
-    """One that was served. `watched` are the columns that masks in its changelog count, from bit 0."""
-
-    text: str
-    columns: tuple[str, ...]
-    key: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> StoredSignature:
-        content = json.loads(text)
-        return cls(text, tuple(column[0] for column in content["columns"]), tuple(content["key"]))
-
-    @property
-    def watched(self) -> tuple[str, ...]:
-        return tuple(column for column in self.columns if column not in self.key)
 
 
 def read_signatures(connection: sqlite3.Connection) -> dict[str, StoredSignature]:

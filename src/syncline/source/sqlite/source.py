@@ -36,7 +36,9 @@ from syncline.source.port import (
     Since,
     SourceRefusedError,
     Survey,
+    TermLostError,
     TransactionLostError,
+    UploadPace,
     Walk,
     WriteTransaction,
 )
@@ -54,7 +56,7 @@ from syncline.source.sqlite.layout import PlanSql
 from syncline.source.sqlite.listings import Listings
 from syncline.source.sqlite.pages import PageReader
 from syncline.source.sqlite.retention import Retention
-from syncline.source.sqlite.sequencer import SqliteSequencer, TermLostError
+from syncline.source.sqlite.sequencer import SqliteSequencer
 from syncline.source.sqlite.threads import Worker, drive
 from syncline.source.sqlite.upload import SqliteWrite
 from syncline.source.sqlite.writing import Rest, begin_write, write_transaction
@@ -72,6 +74,7 @@ class SqliteSource:
     thread."""
 
     kind = "sqlite"
+    pace = UploadPace(hold_seconds=0.010, run_min=10, run_first=25, run_max=100)
 
     def __init__(
         self,
@@ -381,7 +384,7 @@ class SqliteSource:
         return await self._db.run(self._db.writer, lambda connection: self._retention.step(connection, term, before_us))
 
     # ------------------------------------------------------------ uploads and devices
-    async def write(self, work: Callable[[WriteTransaction], Awaitable[T]]) -> T:
+    async def write(self, work: Callable[[WriteTransaction], Awaitable[T]], claims: Claims | None = None) -> T:
         attached = self._attached()
 
         def in_turn(connection: sqlite3.Connection) -> T:

@@ -12,7 +12,8 @@ import sqlite3
 
 from syncline.errors import SchemaChangedError, SourceBusyError
 from syncline.model.scopes import Plan
-from syncline.source.sqlite.generations import grant_tables, has_gaps
+from syncline.source.generations import grant_tables
+from syncline.source.sqlite.generations import has_gaps
 
 _OBJECTS = """
 SELECT tbl_name, type, name, sql FROM sqlite_schema

@@ -7,9 +7,8 @@ alone and not for journeys between threads.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,15 +16,25 @@ from syncline.clock import Clock
 from syncline.log import logger
 from syncline.model.merge import Stamp
 from syncline.model.scopes import bucket_name
-from syncline.source.port import Claims, DeviceRow, RowRead, SourceRefusedError, StoredOutcome, TransactionLostError
+from syncline.protocol.messages import Mutation
+from syncline.source.port import (
+    Claims,
+    DeviceRow,
+    Prepared,
+    RowRead,
+    SourceRefusedError,
+    StoredOutcome,
+    TransactionLostError,
+)
+from syncline.source.recording import conflict_lines, outcome_line, rejection_line
 from syncline.source.sqlite.capture import Capture
 from syncline.source.sqlite.feed import FeedReader
 from syncline.source.sqlite.layout import PlanSql, TableSql
-from syncline.source.stamps import RowStamps
 from syncline.source.sqlite.turns import take_turn
 from syncline.source.sqlite.upload_sql import places
+from syncline.source.stamps import RowStamps
 from syncline.system.database import execute, fetch_all
-from syncline.values import Key, Value, encode_row, encode_value, key_text
+from syncline.values import Key, Value, key_text, same
 
 _log = logger("upload")
 IDS_PER_STATEMENT = 500
@@ -102,6 +111,15 @@ class SqliteWrite:
         return frozenset(found)
 
     # ------------------------------------------------------------ rows
+    async def prepare(self, mutations: Sequence[Mutation], *, together: bool) -> Prepared:
+        return Prepared(tuple(mutations), (tuple(range(len(mutations))),))
+
+    async def begin_wave(self, mutations: Sequence[Mutation]) -> None:
+        """The one write lock is held, and rows are read as they are asked for."""
+
+    def same(self, table: str, column: str, a: Value, b: Value) -> bool:
+        return same(a, b)
+
     async def read_row(self, table: str, key: Key) -> RowRead:
         entry = self._sql.tables[table]
         rows = fetch_all(self._db, entry.upload.row, key)
@@ -185,46 +203,18 @@ class SqliteWrite:
 
     # ------------------------------------------------------------ records
     async def record(self, device: DeviceRow, outcome: StoredOutcome) -> None:
-        now, key = self._clock.now_us(), key_text(outcome.key)
-        told = [
-            {
-                "column": conflict.column,
-                "kind": conflict.kind,
-                "rule": conflict.rule,
-                "base": encode_value(conflict.base),
-                "server": encode_value(conflict.server),
-                "device": encode_value(conflict.device),
-            }
-            for conflict in outcome.conflicts
-        ]
-        conflicts = json.dumps(told, ensure_ascii=False) if told else None
-        self._outcomes.append(
-            (
-                *(device.device, outcome.number, outcome.id, outcome.kind, outcome.code or None),
-                *(outcome.reason or None, outcome.table, outcome.operation, key, conflicts, now),
-            )
-        )
+        now = self._clock.now_us()
+        self._outcomes.append(outcome_line(device, outcome, now))
         if outcome.kind == "rejected" and outcome.operation == "I":
-            self._refusals_of(device.device).add((outcome.table, key))
-        for conflict in outcome.conflicts:
-            self._db.execute(
-                "INSERT INTO syncline_conflict(device, number, user, table_name, key, column_name, kind, rule, base, "
-                "server, device_value, row_values, at_us) "
-                "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-                (
-                    *(device.device, outcome.number, device.user, outcome.table, key),
-                    *(conflict.column, conflict.kind, conflict.rule, encode_row([conflict.base])),
-                    *(encode_row([conflict.server]), encode_row([conflict.device]), _object(conflict.row), now),
-                ),
-            )
+            self._refusals_of(device.device).add((outcome.table, key_text(outcome.key)))
+        self._db.executemany(
+            "INSERT INTO syncline_conflict(device, number, user, table_name, key, column_name, kind, rule, base, "
+            f"server, device_value, row_values, at_us) VALUES({places(13)})",
+            conflict_lines(device, outcome, now),
+        )
         if outcome.kind == "rejected":
-            self._db.execute(
-                "INSERT INTO syncline_rejection VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                (
-                    *(device.device, outcome.number, device.user, outcome.table, key, outcome.operation),
-                    *(outcome.code, outcome.reason, _object(outcome.values), now),
-                ),
-            )
+            line = rejection_line(device, outcome, now)
+            self._db.execute(f"INSERT INTO syncline_rejection VALUES({places(10)})", line)
 
     def _flush(self) -> None:
         """Outcomes are written together: the effects they belong to are committed with them in any case."""
@@ -263,7 +253,7 @@ def refusal_of(message: str, hidden: Callable[[str], bool]) -> SourceRefusedErro
         code, said = "type", "A value is not of the column's type."
     if hidden(said):
         said = "A rule of the database refuses this change."
-    return SourceRefusedError(code, said)
+    return SourceRefusedError(code, said, may_pass_later=code == "foreign_key")
 
 
 def hidden_names(entry: TableSql) -> Callable[[str], bool]:
@@ -275,9 +265,3 @@ def batched(ids: Iterable[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
     remaining = iter(ids)
     while piece := tuple(islice(remaining, size)):
         yield piece
-
-
-def _object(values: Mapping[str, Value] | None) -> str | None:
-    if values is None:
-        return None
-    return json.dumps({column: encode_value(value) for column, value in values.items()}, ensure_ascii=False)

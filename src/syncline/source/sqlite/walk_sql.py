@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from syncline.model.identifiers import quote, quote_list
 from syncline.model.scopes import Path, Plan, SyncedTable
-from syncline.source.sqlite.paths import filtered, has_whole_key, leads_there_twice
+from syncline.source.sqlite.paths import filtered, has_whole_key
+from syncline.source.walks import leads_there_twice
 
 Wanted = Mapping[str, str]
 """Scope -> its temporary table of wanted buckets."""

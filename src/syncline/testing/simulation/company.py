@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
-from syncline.system.database import Prepare
+from syncline.testing.company_database import CompanyDatabase
+from syncline.testing.dialect import Dialect
 from syncline.testing.simulation.oracle import HIDDEN_N, Rows
 
-VISITS = (
-    "id TEXT PRIMARY KEY, patient_id TEXT, status TEXT CHECK(status IS NOT 'bad'), note, n INTEGER NOT NULL DEFAULT 0, "
-    "updated_at INTEGER"
-)
-LINES = "id TEXT PRIMARY KEY, visit_id TEXT, label TEXT CHECK(label IS NOT 'bad')"
-DEFINED = {"visits": VISITS, "lines": LINES}
-DERIVED = {
-    "visits": (
-        "CREATE INDEX visits_patient ON visits(patient_id)",
-        "CREATE TRIGGER host_stamps AFTER UPDATE ON visits WHEN new.updated_at IS old.updated_at "
-        "BEGIN UPDATE visits SET updated_at = coalesce(updated_at, 0) + 1 WHERE id = new.id; END",
-        "CREATE TRIGGER host_locks BEFORE DELETE ON visits WHEN old.status = 'locked' "
-        "BEGIN SELECT raise(ABORT, 'locked'); END",
-    ),
-    "lines": ("CREATE INDEX lines_visit ON lines(visit_id)",),
-}
-"""The company's own indexes and triggers, which a rebuilt table needs again."""
+
+def defined(dialect: Dialect) -> dict[str, str]:
+    """The columns of the tables that the company rebuilds."""
+    status, label = dialect.differ("status", "'bad'"), dialect.differ("label", "'bad'")
+    note = "note" if dialect.has_typeless_columns else "note TEXT"
+    return {
+        "visits": f"id TEXT PRIMARY KEY, patient_id TEXT, status TEXT CHECK({status}), {note}, "
+        "n INTEGER NOT NULL DEFAULT 0, updated_at INTEGER",
+        "lines": f"id TEXT PRIMARY KEY, visit_id TEXT, label TEXT CHECK({label})",
+    }
+
+
+def derived(dialect: Dialect) -> dict[str, tuple[str, ...]]:
+    """The company's own indexes and triggers, which a rebuilt table needs again."""
+    unstamped = f"NOT ({dialect.differ('new.updated_at', 'old.updated_at')})"
+    stamp = "UPDATE visits SET updated_at = coalesce(updated_at, 0) + 1 WHERE id = new.id"
+    return {
+        "visits": (
+            "CREATE INDEX visits_patient ON visits(patient_id)",
+            *dialect.trigger("host_stamps", "AFTER UPDATE", "visits", unstamped, stamp),
+            *dialect.trigger(
+                "host_locks", "BEFORE DELETE", "visits", "old.status = 'locked'", dialect.refusal("locked")
+            ),
+        ),
+        "lines": ("CREATE INDEX lines_visit ON lines(visit_id)",),
+    }
+
 
 CANARY = "CANARY-"
 """Begins every patient's name: no file may hold it that may not hold the patient."""
 SECRET = "SECRET-"
 """Begins every hidden value."""
-BEGINNING = (
-    "CREATE TABLE patients(id TEXT PRIMARY KEY, name TEXT, ssn TEXT)",
-    f"CREATE TABLE visits({VISITS})",
-    f"CREATE TABLE lines({LINES})",
-    "CREATE TABLE assignments(nurse TEXT, patient_id TEXT)",
-    *DERIVED["visits"],
-    *DERIVED["lines"],
-    "INSERT INTO patients SELECT value, 'CANARY-' || value, 'SECRET-' || value FROM json_each('[\"a\",\"b\",\"c\"]')",
+ROWS = (
+    *(f"INSERT INTO patients VALUES('{patient}', '{CANARY}{patient}', '{SECRET}{patient}')" for patient in "abc"),
     "INSERT INTO visits(id, patient_id, status) VALUES('v1', 'a', 'open'), ('v2', 'b', 'open'), ('v3', 'c', 'open')",
     "INSERT INTO lines VALUES('l1', 'v1', 'x'), ('l2', 'v2', 'y')",
     "INSERT INTO assignments VALUES('u1', 'a'), ('u1', 'b'), ('u2', 'b'), ('u2', 'c')",
@@ -49,6 +52,7 @@ BEGINNING = (
 KEYS = {"visits": [f"v{number}" for number in range(1, 7)], "lines": [f"l{number}" for number in range(1, 5)]}
 TABLES = ("patients", "visits", "lines")
 PATIENTS = ("a", "b", "c")
+LOCKED = "'locked'"
 
 
 def config_for(*, is_filtered: bool) -> PlanConfig:
@@ -71,11 +75,12 @@ def config_for(*, is_filtered: bool) -> PlanConfig:
 
 
 class Values:
-    """Draws what apps write."""
+    """Draws what apps write. `has_loose_types`: a note may be anything, else it is text."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, has_loose_types: bool = True) -> None:
         self._rng = rng
         self._count = 0
+        self._has_loose_types = has_loose_types
 
     def text(self, prefix: str) -> str:
         """Mostly one that was never seen before; now and then one that others write too."""
@@ -91,85 +96,111 @@ class Values:
             return {"visit_id": rng.choice(KEYS["visits"]), "label": label, **extra}
         status = "bad" if rng.random() < 0.06 else "locked" if rng.random() < 0.08 else self.text("s")
         note = rng.choice((self.text("t"), rng.random(), rng.randbytes(3), None))
+        if not self._has_loose_types and note is not None:
+            note = note.hex() if isinstance(note, bytes) else str(note)
         return {"patient_id": rng.choice("abbc"), "status": status, "note": note, "n": rng.randint(0, 3), **extra}
 
 
 class Company:
-    """Plain SQL on its own file, by a connection that knows nothing of ours."""
+    """Plain SQL on its own database, by a connection that knows nothing of ours."""
 
-    def __init__(self, path: Path, rng: random.Random, values: Values, prepare: Prepare) -> None:
-        self.path = path
+    def __init__(self, database: CompanyDatabase, dialect: Dialect, rng: random.Random, values: Values) -> None:
+        self.database = database
+        self.dialect = dialect
+        self.defined = defined(dialect)
+        self.derived = derived(dialect)
         self._rng = rng
         self._values = values
-        self.db = sqlite3.connect(path, isolation_level=None)
-        prepare(self.db)
-        self.run(*BEGINNING)
+        self.run(
+            "CREATE TABLE patients(id TEXT PRIMARY KEY, name TEXT, ssn TEXT)",
+            *(f"CREATE TABLE {table}({columns})" for table, columns in self.defined.items()),
+            "CREATE TABLE assignments(nurse TEXT, patient_id TEXT)",
+            *(statement for statements in self.derived.values() for statement in statements),
+            *ROWS,
+        )
+
+    def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        return self.database.execute(sql, parameters)
 
     def run(self, *statements: str) -> None:
         """In one transaction."""
-        self.db.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN")
         for statement in statements:
-            self.db.execute(statement)
-        self.db.execute("COMMIT")
+            self.execute(statement)
+        self.execute("COMMIT")
 
     # ------------------------------------------------------------ looking
     def columns(self, table: str) -> list[str]:
         """None at all while a migration has the table away."""
-        return [row[1] for row in self.db.execute(f"PRAGMA table_info({table})")]
+        return [name for (name,) in self.execute(self.dialect.columns_of(table))]
 
     def others(self, table: str) -> list[str]:
         """The columns that migrations have brought."""
         return [column for column in self.columns(table) if column.startswith("x")]
 
+    def ours(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
+        """Of a table of Syncline's."""
+        return self.execute(f"SELECT {', '.join(columns)} FROM {self.dialect.own_table(table)}")
+
     def rows(self, columns: dict[str, tuple[str, ...]]) -> Rows:
         """All rows of the synced tables, with these columns."""
         found: Rows = {}
         for table, names in columns.items():
-            for row in self.db.execute(f"SELECT {', '.join(names)} FROM {table}"):
+            for row in self.execute(f"SELECT {', '.join(names)} FROM {table}"):
                 found[table, row[names.index("id")]] = dict(zip(names, row, strict=True))
         return found
 
     def granted(self, nurse: str) -> set[str]:
-        return {row[0] for row in self.db.execute("SELECT patient_id FROM assignments WHERE nurse = ?", (nurse,))}
+        return {row[0] for row in self.execute("SELECT patient_id FROM assignments WHERE nurse = ?", (nurse,))}
 
     # ------------------------------------------------------------ changing
     def work(self) -> None:
         """A few changes in one transaction."""
-        self.db.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN")
         for _ in range(self._rng.randint(1, 3)):
             table = self._rng.choice(("visits", "visits", "lines"))
             if self.columns(table):
                 self._change(table)
-        self.db.execute("COMMIT")
+        self.execute("COMMIT")
 
     def _change(self, table: str) -> None:
         rng, key = self._rng, self._rng.choice(KEYS[table])
         drawn = self._values.draw(table, self.others(table))
         values = {column: "fine" if value == "bad" else value for column, value in drawn.items()}
-        exists = self.db.execute(f"SELECT 1 FROM {table} WHERE id = ?", (key,)).fetchone()
+        exists = self.execute(f"SELECT 1 FROM {table} WHERE id = ?", (key,))
         if not exists or rng.random() < 0.15:
-            verb = "INSERT OR REPLACE" if exists else "INSERT"
-            insert(self.db, table, key, values, verb)
+            self._put(table, {"id": key, **values}, is_there=bool(exists))
         elif rng.random() < 0.2:
-            unlocked = " AND status IS NOT 'locked'" if table == "visits" else ""
-            self.db.execute(f"DELETE FROM {table} WHERE id = ?{unlocked}", (key,))
+            unlocked = f" AND {self.dialect.differ('status', LOCKED)}" if table == "visits" else ""
+            self.execute(f"DELETE FROM {table} WHERE id = ?{unlocked}", (key,))
         else:
             column = rng.choice(list(values))
-            self.db.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (values[column], key))
+            self.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (values[column], key))
+
+    def _put(self, table: str, row: dict[str, Any], *, is_there: bool) -> None:
+        verb = "INSERT OR REPLACE" if is_there and self.dialect.has_replace else "INSERT"
+        statement = insertion(table, row, verb)
+        if is_there and not self.dialect.has_replace:
+            changes = ", ".join(f"{column} = excluded.{column}" for column in row if column != "id")
+            statement += f" ON CONFLICT(id) DO UPDATE SET {changes}"
+        self.execute(statement, row.values())
 
     def hand_over(self) -> None:
         """All visits of one patient become those of another, and their lines with them."""
         if self.columns("visits"):
             one, other = self._rng.sample(PATIENTS, 2)
-            self.db.execute("UPDATE visits SET patient_id = ? WHERE patient_id = ?", (other, one))
+            self.execute("UPDATE visits SET patient_id = ? WHERE patient_id = ?", (other, one))
 
     def reassign(self) -> None:
         """A nurse gets a patient, or loses one."""
-        where = (self._rng.choice(("u1", "u2")), self._rng.choice(PATIENTS))
-        if not self.db.execute("DELETE FROM assignments WHERE nurse = ? AND patient_id = ?", where).rowcount:
-            self.db.execute("INSERT INTO assignments(nurse, patient_id) VALUES(?, ?)", where)
+        nurse, patient = self._rng.choice(("u1", "u2")), self._rng.choice(PATIENTS)
+        if patient in self.granted(nurse):
+            self.execute("DELETE FROM assignments WHERE nurse = ? AND patient_id = ?", (nurse, patient))
+        else:
+            self.execute("INSERT INTO assignments(nurse, patient_id) VALUES(?, ?)", (nurse, patient))
 
 
-def insert(db: sqlite3.Connection, table: str, key: str, values: dict[str, Any], verb: str = "INSERT") -> None:
-    places = ", ".join("?" * (len(values) + 1))
-    db.execute(f"{verb} INTO {table}(id, {', '.join(values)}) VALUES({places})", (key, *values.values()))
+def insertion(table: str, row: Iterable[str], verb: str = "INSERT") -> str:
+    """A statement with a place for each column's value."""
+    columns = list(row)
+    return f"{verb} INTO {table}({', '.join(columns)}) VALUES({', '.join('?' * len(columns))})"

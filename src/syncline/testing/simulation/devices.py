@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from syncline.replica.file import ReplicaFile
-from syncline.testing.simulation.company import KEYS, Values, insert
+from syncline.testing.simulation.company import KEYS, Values, insertion
 from syncline.testing.simulation.oracle import Done
 from syncline.testing.simulation.streams import SimulatedStream
 from syncline.testing.world import Determinism, VirtualClock
@@ -83,7 +83,8 @@ class SimulatedDevice:
         row = found.fetchone()
         drawn = values.draw(table, [column for column in columns if column.startswith("x")])
         if row is None:
-            insert(db, table, key, drawn)
+            made = {"id": key, **drawn}
+            db.execute(insertion(table, made), tuple(made.values()))
             whole = dict(
                 zip(columns, db.execute(f"SELECT * FROM {table} WHERE id = ?", (key,)).fetchone(), strict=True)
             )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from syncline.testing.company_database import CompanyDatabase, SqliteDatabase
+from syncline.testing.dialect import SQLITE, Dialect
 from syncline.testing.simulation.checkers import Checkers
 from syncline.testing.simulation.company import Company, Values
 from syncline.testing.simulation.devices import SimulatedDevice
@@ -48,15 +50,22 @@ class Simulation:
     """`stats` counts what happened; `traffic.trace` is a digest of all events and messages."""
 
     def __init__(
-        self, seed: int, folder: Path, often: Mapping[str, float] | None = None, page_rows: int | None = None
+        self,
+        seed: int,
+        folder: Path,
+        often: Mapping[str, float] | None = None,
+        page_rows: int | None = None,
+        database: CompanyDatabase | None = None,
+        dialect: Dialect = SQLITE,
     ) -> None:
         self._weights = {**WEIGHTS, **(often or {})}
         self.rng = rng = random.Random(seed)
         self.clock = VirtualClock()
         self.stats: Counter[str] = Counter()
         determinism = Determinism(self.clock, random.Random(seed + 1))
-        self._values = Values(rng)
-        self.company = Company(folder / "clinic.db", rng, self._values, determinism)
+        self._values = Values(rng, has_loose_types=dialect.has_loose_types)
+        self._owns_database = database is None
+        self.company = Company(database or SqliteDatabase(folder), dialect, rng, self._values)
         self.server = SimulatedServer(self.company, self.clock, determinism, rng, self.stats, self._meanwhile)
         if page_rows is not None:
             self.server.make_pages(page_rows)
@@ -72,7 +81,8 @@ class Simulation:
             device.end()
         self.migrations.close()
         self.server.close()
-        self.company.db.close()
+        if self._owns_database:
+            self.company.database.close()
 
     def _device(self, name: str, user: str, folder: Path) -> SimulatedDevice:
         skew = self.rng.choice((0, 0, 1, -1)) * self.rng.randint(0, 4_000 * SECOND_US)
@@ -148,14 +158,14 @@ class Simulation:
     def _migrate_on(self, device: SimulatedDevice) -> None:
         self.migrations.go_on()
 
-    def _meanwhile(self) -> None:
+    async def _meanwhile(self) -> None:
         """While a download waits for the sequencer."""
         for _ in range(self.rng.randint(0, 2)):
             self._office(self.devices[0])
             if self.rng.random() < 0.2:
                 self._reassign(self.devices[0])
             if self.rng.random() < 0.5:
-                self.server.checkpoint()
+                await self.server.take_checkpoint()
 
     # ------------------------------------------------------------ the server
     def _checkpoint(self, device: SimulatedDevice) -> None:
@@ -210,10 +220,13 @@ def run(
     *,
     often: Mapping[str, float] | None = None,
     page_rows: int | None = None,
+    database: CompanyDatabase | None = None,
+    dialect: Dialect = SQLITE,
 ) -> Simulation:
     """Play one history to its quiet end; BrokenPromiseError if a checker found something. `often`: acts that are to
-    come more or less often than in WEIGHTS; `page_rows`: how many rows a page has, else drawn."""
-    simulation = Simulation(seed, folder, often, page_rows)
+    come more or less often than in WEIGHTS; `page_rows`: how many rows a page has, else drawn; `database`: an empty
+    one, spoken to in `dialect`, in place of a SQLite file."""
+    simulation = Simulation(seed, folder, often, page_rows, database, dialect)
     try:
         simulation.run(steps)
     finally:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from syncline.source.sqlite.source import SqliteSource
-from syncline.source.sqlite.threads import drive
+from syncline.source.port import Source
 from syncline.testing.plans import plan_for
-from syncline.testing.simulation.company import DEFINED, DERIVED, TABLES, Company
+from syncline.testing.simulation.company import TABLES, Company
 from syncline.testing.simulation.server import SimulatedServer
 
 Step = Callable[[], None]
@@ -37,7 +36,7 @@ class Migrations:
         self._rng = rng
         self._names = 0
         self._steps: list[Step] = []
-        self._command: SqliteSource | None = None
+        self._command: Source | None = None
 
     @property
     def is_under_way(self) -> bool:
@@ -60,7 +59,7 @@ class Migrations:
 
     def close(self) -> None:
         if self._command is not None:
-            drive(self._command.close())
+            self._server.call(self._command.close())
 
     # ------------------------------------------------------------ kinds
     def _run(self, *statements: str) -> Step:
@@ -91,6 +90,8 @@ class Migrations:
     def _add(self) -> list[Step]:
         table = self._rng.choice((*TABLES, "assignments"))
         default = self._rng.choice(("", " DEFAULT 'd'", " TEXT NOT NULL DEFAULT ''"))
+        if not self._company.dialect.has_typeless_columns:
+            default = f" TEXT{default.removeprefix(' TEXT')}"
         return [self._run(f"ALTER TABLE {table} ADD COLUMN {self._name()}{default}")]
 
     def _rename(self) -> list[Step]:
@@ -118,31 +119,31 @@ class Migrations:
 
     def _rebuild(self) -> list[Step]:
         """As Alembic and Django do it, in one transaction: all triggers are gone."""
-        table = self._rng.choice(tuple(DEFINED))
+        table = self._rng.choice(tuple(self._company.defined))
         others = self._company.others(table)
-        columns = ", ".join([*(part.split()[0] for part in DEFINED[table].split(", ")), *others])
-        defined = ", ".join((DEFINED[table], *others))
+        kind = "" if self._company.dialect.has_typeless_columns else " TEXT"
+        defined = ", ".join((self._company.defined[table], *(f"{other}{kind}" for other in others)))
+        columns = ", ".join(part.split()[0] for part in defined.split(", "))
         return [
             self._run_and_work(
                 f"CREATE TABLE new_{table}({defined})",
                 f"INSERT INTO new_{table}({columns}) SELECT {columns} FROM {table}",
                 f"DROP TABLE {table}",
                 f"ALTER TABLE new_{table} RENAME TO {table}",
-                *DERIVED[table],
+                *self._company.derived[table],
             )
         ]
 
     def _trigger(self) -> list[Step]:
         """Somebody drops a trigger of ours, and goes on writing."""
-        names = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'syncline%' ORDER BY name"
-        found = [name for (name,) in self._company.db.execute(names)]
+        found = [statement for (statement,) in self._company.execute(self._company.dialect.own_triggers())]
         if not found:
             return self._add()
-        return [self._run_and_work(f'DROP TRIGGER "{self._rng.choice(found)}"')]
+        return [self._run_and_work(self._rng.choice(found))]
 
     def _away(self) -> list[Step]:
         """A table has another name for a while."""
-        table = self._rng.choice(tuple(DEFINED))
+        table = self._rng.choice(tuple(self._company.defined))
         return [
             self._run(f"ALTER TABLE {table} RENAME TO {table}_away"),
             self._run(f"ALTER TABLE {table}_away RENAME TO {table}"),
@@ -153,10 +154,11 @@ class Migrations:
         """As another process would."""
         self.close()
         self._command = self._server.open_source()
-        drive(self._command.suspend())
+        self._server.call(self._command.suspend())
 
     def _resume(self) -> None:
         assert self._command is not None
-        drive(self._command.provision(drive(plan_for(self._command, self._server.config))))
+        plan = self._server.call(plan_for(self._command, self._server.config))
+        self._server.call(self._command.provision(plan))
         self.close()
         self._command = None

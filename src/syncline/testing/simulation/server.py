@@ -15,9 +15,7 @@ from syncline.server.auth import Identity
 from syncline.server.job import Paging
 from syncline.server.pulse import Pulse
 from syncline.server.service import Service
-from syncline.source.port import PageSize
-from syncline.source.sqlite.source import SqliteSource
-from syncline.source.sqlite.threads import drive
+from syncline.source.port import PageSize, Source
 from syncline.testing.plans import plan_for
 from syncline.testing.simulation.company import Company, config_for
 from syncline.testing.simulation.oracle import Truth
@@ -61,7 +59,7 @@ class SimulatedServer:
         determinism: Determinism,
         rng: random.Random,
         stats: Counter[str],
-        between: Callable[[], None],
+        between: Callable[[], Awaitable[None]],
     ) -> None:
         self.company = company
         self.stats = stats
@@ -69,7 +67,7 @@ class SimulatedServer:
         self.granted_at: dict[int, dict[str, set[str]]] = {}
         self.outcomes: dict[tuple[str, int], str] = {}
         self.forgotten: set[tuple[str, int]] = set()
-        self.loop = asyncio.new_event_loop()
+        self.loop = company.database.loop or asyncio.new_event_loop()
         self.is_streaming = False
         self.is_filtered = False
         self._clock = clock
@@ -86,27 +84,21 @@ class SimulatedServer:
             count_seconds=3_600.0,
         )
         self.source = self.open_source()
-        drive(self.source.provision(drive(self._load_plan())))
+        self.call(self.source.provision(self.call(self._load_plan())))
         self._serve()
 
     @property
     def config(self) -> PlanConfig:
         return config_for(is_filtered=self.is_filtered)
 
-    def open_source(self) -> SqliteSource:
-        return SqliteSource(
-            self.company.path,
-            clock=self._clock,
-            draw=self._determinism.draw,
-            prepare=self._determinism,
-            inline=True,
-        )
+    def open_source(self) -> Source:
+        return self.company.database.open(self._determinism)
 
     async def _load_plan(self) -> Plan:
         return await plan_for(self.source, self.config)
 
     def _serve(self) -> None:
-        plan = drive(self._load_plan())
+        plan = self.call(self._load_plan())
         fits = True
         try:
             self.call(self.source.attach(plan))
@@ -118,8 +110,8 @@ class SimulatedServer:
         self._pulse = self.service.pulse = HandPulse()
         self._tune()
         if not fits:
-            self._make_fit()
-        self._begin_term()
+            self.call(self._make_fit())
+        self.call(self._begin_term())
 
     def make_pages(self, rows: int) -> None:
         """Of so many rows each."""
@@ -131,13 +123,12 @@ class SimulatedServer:
 
     def close(self) -> None:
         self.call(self.source.close())
-        self.loop.close()
+        if self.company.database.loop is None:
+            self.loop.close()
 
     # ------------------------------------------------------------ calls
     def call(self, work: Awaitable[T]) -> T:
         """What it answers, once everything that it set going has come to rest."""
-        if self.loop.is_running():
-            return drive(work)
         return self.loop.run_until_complete(self._rest(work))
 
     async def _rest(self, work: Awaitable[T]) -> T:
@@ -161,14 +152,14 @@ class SimulatedServer:
         return self.loop.create_task(work)
 
     # ------------------------------------------------------------ terms and checkpoints
-    def _begin_term(self) -> None:
+    async def _begin_term(self) -> None:
         """Does nothing while the schema does not fit: the next attempt to take a checkpoint is one for this, too."""
         self._terms += 1
         name = f"term-{self._terms}"
         try:
-            head = self.call(self.source.begin_term(name))
+            head = await self.source.begin_term(name)
         except SynclineError:
-            self._make_fit()
+            await self._make_fit()
             return
         assert head is not None
         self._term, self.head = name, head.checkpoint
@@ -177,7 +168,7 @@ class SimulatedServer:
 
     def _read_truth(self) -> Truth:
         columns = {name: table.columns for name, table in self.service.plan.tables.items()}
-        included = dict(self.company.db.execute("SELECT device, number FROM syncline_included"))
+        included = dict(self.company.ours("included", "device", "number"))
         return Truth(self.company.rows(columns), included, self.is_filtered)
 
     def note_grants(self) -> None:
@@ -187,13 +178,16 @@ class SimulatedServer:
             known.setdefault(user, set()).update(self.company.granted(user))
 
     def checkpoint(self) -> None:
+        self.call(self.take_checkpoint())
+
+    async def take_checkpoint(self) -> None:
         if not self._term:
-            self._begin_term()
+            await self._begin_term()
             return
         try:
-            taken = self.call(self.source.take_checkpoint(self._term))
+            taken = await self.source.take_checkpoint(self._term)
         except SchemaChangedError:
-            self._make_fit()
+            await self._make_fit()
             return
         if taken is None:
             return
@@ -202,12 +196,12 @@ class SimulatedServer:
         self.head = taken.head.checkpoint
         self.truths[self.head] = self._read_truth()
         self.note_grants()
-        self.do(lambda: self.service.hub.publish(taken))
+        self.service.hub.publish(taken)
 
-    def _make_fit(self) -> None:
+    async def _make_fit(self) -> None:
         """One attempt, as the sequencer's loop makes them."""
         try:
-            self.call(self.service.replan())
+            await self.service.replan()
             self.stats["replanned"] += 1
         except SynclineError as error:
             self.stats[f"not fit: {error.error_code}"] += 1
@@ -216,9 +210,9 @@ class SimulatedServer:
     async def _pass_marker(self) -> None:
         source = self.source
         marker = await source.put_marker()
-        self._between()
+        await self._between()
         for _ in range(MARKER_ATTEMPTS):
-            self.checkpoint()
+            await self.take_checkpoint()
             if await source.marker_passed(marker):
                 return
         raise SourceBusyError("The sequencer waits for the schema.", hint="It is tried again.")
@@ -234,7 +228,7 @@ class SimulatedServer:
             self.call(self.source.end_term(self._term))
             self._term = ""
         if not whole:
-            self._begin_term()
+            self.call(self._begin_term())
             return
         self.call(self.source.close())
         self.source = self.open_source()
@@ -246,7 +240,7 @@ class SimulatedServer:
             self.call(self.source.end_term(self._term))
             self._term = ""
         self.is_filtered = not self.is_filtered
-        self.call(self.source.provision(drive(self._load_plan())))
+        self.call(self.source.provision(self.call(self._load_plan())))
         self.restart(whole=True)
 
     def prune(self, before_us: int) -> None:
@@ -254,10 +248,10 @@ class SimulatedServer:
         self.note_outcomes()
         while self._term and self.call(self.source.prune(self._term, before_us)):
             pass
-        floors = dict(self.company.db.execute("SELECT device, floor FROM syncline_device"))
-        kept = set(self.company.db.execute("SELECT device, number FROM syncline_outcome"))
+        floors = dict(self.company.ours("device", "device", "floor"))
+        kept = set(self.company.ours("outcome", "device", "number"))
         self.forgotten |= {at for at in self.outcomes.keys() - kept if at[1] > floors[at[0]]}
 
     def note_outcomes(self) -> None:
-        rows = self.company.db.execute("SELECT device, number, kind FROM syncline_outcome")
+        rows = self.company.ours("outcome", "device", "number", "kind")
         self.outcomes.update({(device, number): kind for device, number, kind in rows})

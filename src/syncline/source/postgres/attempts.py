@@ -1,0 +1,39 @@
+"""Statements that may fail for the data's fault, without ending the transaction that they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import asyncpg
+
+T = TypeVar("T")
+
+
+async def attempted(
+    db: asyncpg.Connection,
+    work: Callable[[], Awaitable[T]],
+    faults: tuple[type[BaseException], ...] = (asyncpg.DataError,),
+) -> T | None:
+    """What `work` answers; None where it fails with one of `faults`: then it is as if it had not been tried."""
+    await db.execute("SAVEPOINT syncline_attempt")
+    try:
+        found = await work()
+    except faults:
+        await db.execute("ROLLBACK TO SAVEPOINT syncline_attempt; RELEASE SAVEPOINT syncline_attempt")
+        return None
+    await db.execute("RELEASE SAVEPOINT syncline_attempt")
+    return found
+
+
+async def castable(db: asyncpg.Connection, texts: Sequence[str | None], types: Sequence[str]) -> bool:
+    """Whether each text is one of its type (as SQL names it)."""
+    if not texts:
+        return True
+    casts = ", ".join(f"CAST(${number}::text AS {name}) IS NULL" for number, name in enumerate(types, 1))
+
+    async def cast() -> bool:
+        await db.fetch(f"SELECT {casts}", *texts)
+        return True
+
+    return bool(await attempted(db, cast))

@@ -1,0 +1,71 @@
+-- Each query is headed by its name.
+
+
+-- name: state
+-- Of the captured tables $1, called $3 in schema $2, with our changelogs $4 and functions $5, per table: `host` what it looks like, `members` it and its partitions, `triggers` ours on them as
+-- relation, name, oid, xmin and state, `capture` the changelog and the function.
+WITH RECURSIVE wanted AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+    AS w(name, schema_name, relation, changelog, function)
+), root AS (
+  SELECT w.*, c.oid, c.relkind, c.relrowsecurity, c.relforcerowsecurity, c.relowner
+  FROM wanted w JOIN pg_namespace s ON s.nspname = w.schema_name
+  JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = w.relation
+), member(name, oid) AS (
+  SELECT r.name, r.oid FROM root r
+  UNION ALL SELECT m.name, i.inhrelid FROM member m JOIN pg_inherits i ON i.inhparent = m.oid
+), ours AS (
+  SELECT oid FROM pg_namespace WHERE nspname = 'syncline'
+), members AS (
+  SELECT m.name,
+    json_object_agg(quote_ident(n.nspname) || '.' || quote_ident(c.relname), m.oid::int8
+      ORDER BY n.nspname, c.relname) AS members,
+    json_agg(json_build_array(quote_ident(n.nspname) || '.' || quote_ident(c.relname), t.tgname, t.oid::int8,
+      t.xmin::text, t.tgenabled) ORDER BY n.nspname, c.relname, t.tgname) FILTER (WHERE t.oid IS NOT NULL) AS triggers
+  FROM member m JOIN pg_class c ON c.oid = m.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN (pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN ours o ON o.oid = p.pronamespace)
+    ON t.tgrelid = m.oid
+  GROUP BY m.name
+)
+SELECT w.name, m.members::text AS members, coalesce(m.triggers, '[]')::text AS triggers,
+  concat_ws(' ', r.oid, r.relkind, r.relrowsecurity, r.relforcerowsecurity, r.relowner,
+    (SELECT string_agg(concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attcollation,
+       a.attgenerated, a.attidentity, d.oid), ' ' ORDER BY a.attnum)
+     FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+     WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    (SELECT string_agg(concat_ws(':', k.oid, k.convalidated), ' ' ORDER BY k.oid) FROM pg_constraint k
+     WHERE k.conrelid = r.oid),
+    (SELECT string_agg(concat_ws(':', i.indexrelid, i.indisvalid), ' ' ORDER BY i.indexrelid) FROM pg_index i
+     WHERE i.indrelid = r.oid AND i.indisunique)) AS host,
+  concat_ws(' ', l.oid,
+    (SELECT string_agg(concat_ws(':', a.attname, a.atttypid, a.attcollation, a.attnotnull), ' ' ORDER BY a.attnum)
+     FROM pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    f.oid, f.prosecdef, f.proconfig, md5(f.prosrc)) AS capture
+FROM wanted w LEFT JOIN root r ON r.name = w.name LEFT JOIN members m ON m.name = w.name CROSS JOIN ours o
+LEFT JOIN pg_class l ON l.relnamespace = o.oid AND l.relname = w.changelog
+LEFT JOIN pg_proc f ON f.pronamespace = o.oid AND f.proname = w.function;
+
+-- name: shared
+-- What every capture leans on, and the rules of views.
+SELECT
+  (SELECT string_agg(concat_ws(':', c.oid, c.relname), ' ' ORDER BY c.relname) FROM pg_class c
+   WHERE c.relnamespace = 'syncline'::regnamespace AND c.relkind = 'r'
+     AND c.relname IN ('gap', 'pulse', 'meta', 'checkpoint', 'term', 'upload', 'marker')) AS base,
+  (SELECT string_agg(concat_ws(':', r.oid, r.xmin), ' ' ORDER BY r.oid) FROM pg_rewrite r
+   WHERE r.ev_class = ANY($1::oid[])) AS views;
+
+-- name: versions
+-- Cheap: whether the lines of the catalogue stand as they were. $1: relations, $2: our triggers, $3: views.
+SELECT
+  (SELECT string_agg(concat_ws(':', c.oid, c.xmin), ' ' ORDER BY c.oid) FROM pg_class c WHERE c.oid = ANY($1::oid[])),
+  (SELECT string_agg(concat_ws(':', t.oid, t.xmin), ' ' ORDER BY t.oid) FROM pg_trigger t WHERE t.oid = ANY($2::oid[])),
+  (SELECT string_agg(concat_ws(':', r.oid, r.xmin), ' ' ORDER BY r.oid) FROM pg_rewrite r
+   WHERE r.ev_class = ANY($3::oid[]));
+
+-- name: ours
+-- Relations with triggers of ours, and those triggers.
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS relation, t.tgname::text AS name
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'syncline') AND NOT t.tgisinternal
+ORDER BY 1, 2;

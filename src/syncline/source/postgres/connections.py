@@ -1,0 +1,195 @@
+"""The connections to a PostgreSQL database.
+
+Reads and uploads borrow a pooled connection for one transaction. Between them and the database may stand a pooler that
+gives every transaction another session, so nothing is relied upon but what the transaction's first message sets. What
+needs a session of its own (the sequencer, provisioning, LISTEN) goes to the database directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import asyncpg
+
+from syncline.errors import SourceBusyError
+from syncline.source.postgres.trouble import is_connection_lost, is_trouble, source_error
+
+POOL_MAX = 12
+"""Pooled connections of one process."""
+ACQUIRE_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
+ROLLBACK_SECONDS = 5.0
+IDLE_SECONDS = 60.0
+"""A pooled connection that nobody wants for so long is closed."""
+
+STATEMENT_SECONDS = 30.0
+LOCK_SECONDS = 0.8
+"""Below PostgreSQL's deadlock_timeout of 1 s: of us and a host that wait for each other it is we who give way."""
+STANDSTILL_SECONDS = 30.0
+"""A transaction of ours in which nothing is asked for so long is ended: whoever held it is gone, or stopped."""
+
+EXACT = {
+    "row_security": "off",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "iso_8601",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "jit": "off",
+}
+"""Settings by which values have one exact text; no policy hides rows from us; and no statement of a few milliseconds is
+compiled for a hundred."""
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
+_SERVER_KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{int(seconds * 1000)}ms"
+
+
+class Connections:
+    """`url` may lead to a pooler in transaction mode; `direct_url` then names the database itself. Opened when first
+    used, in the event loop that uses it."""
+
+    def __init__(self, url: str, direct_url: str | None = None, *, size: int = POOL_MAX) -> None:
+        self._url = url
+        self._direct_url = direct_url or url
+        self._size = size
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self, **settings: str) -> AsyncIterator[asyncpg.Connection]:
+        """REPEATABLE READ, READ ONLY: the first statement takes the snapshot. SourceError and its kin for whatever the
+        database says. `settings` hold for this transaction, as in `transaction`."""
+        async with self._begun("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings) as db:
+            yield db
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, **settings: str) -> AsyncIterator[asyncpg.Connection]:
+        """READ COMMITTED: committed at the end, rolled back on error. What is the data's fault comes as asyncpg has
+        it, also out of COMMIT; all else as SourceError. Savepoints are the caller's own statements."""
+        async with self._begun("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", settings) as db:
+            yield db
+
+    async def direct(self, **settings: str) -> asyncpg.Connection:
+        """A session of its own, which the caller closes. `settings` (`statement_timeout="5s"`) hold for the session."""
+        wanted = {
+            "application_name": "syncline",
+            **EXACT,
+            **_SERVER_KEEPALIVE,
+            "lock_timeout": milliseconds(LOCK_SECONDS),
+            **settings,
+        }
+        try:
+            connection = await asyncpg.connect(self._direct_url, timeout=CONNECT_SECONDS, server_settings=wanted)
+        except Exception as error:
+            if is_trouble(error):
+                raise source_error(error) from error
+            raise
+        _keep_alive(connection)
+        return connection
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            await asyncio.wait_for(pool.close(), ROLLBACK_SECONDS)
+        except (asyncio.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pool.terminate()
+
+    # ------------------------------------------------------------ pooled transactions
+    @contextlib.asynccontextmanager
+    async def _begun(self, begin: str, settings: Mapping[str, str]) -> AsyncIterator[asyncpg.Connection]:
+        pool = await self._opened()
+        try:
+            db = await pool.acquire(timeout=ACQUIRE_SECONDS)
+        except Exception as error:
+            if is_trouble(error):
+                raise source_error(error) from error
+            raise
+        try:
+            await db.execute(f"{begin};{_settings_sql(settings)}")
+            yield db
+            if await db.execute("COMMIT") != "COMMIT":
+                raise SourceBusyError("A transaction had failed before its end.", hint="It is tried again.")
+        except BaseException as error:
+            await asyncio.shield(_roll_back(db, error))
+            if is_trouble(error):
+                raise source_error(error) from error
+            raise
+        finally:
+            await _give_back(pool, db)
+
+    async def _opened(self) -> asyncpg.Pool:
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self._url,
+                        min_size=0,
+                        max_size=self._size,
+                        timeout=CONNECT_SECONDS,
+                        statement_cache_size=0,
+                        max_inactive_connection_lifetime=IDLE_SECONDS,
+                        server_settings={"application_name": "syncline"},
+                        init=_initialise,
+                        reset=_keep_as_it_is,
+                    )
+        return self._pool
+
+
+def _settings_sql(settings: Mapping[str, str]) -> str:
+    wanted = {
+        **EXACT,
+        "statement_timeout": milliseconds(STATEMENT_SECONDS),
+        "lock_timeout": milliseconds(LOCK_SECONDS),
+        "idle_in_transaction_session_timeout": milliseconds(STANDSTILL_SECONDS),
+        **settings,
+    }
+    return "".join(f"SET LOCAL {name}='{value}';" for name, value in wanted.items())
+
+
+async def _initialise(connection: Any) -> None:
+    _keep_alive(connection)
+
+
+async def _keep_as_it_is(connection: Any) -> None:
+    """Nothing outlives a transaction, so that nothing has to be reset."""
+
+
+async def _roll_back(db: Any, error: BaseException) -> None:
+    """Where that is not possible the connection is dropped, and with it the transaction."""
+    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken back what was closed
+        if is_connection_lost(error):
+            db.terminate()
+            return
+        try:
+            await db.execute("ROLLBACK", timeout=ROLLBACK_SECONDS)
+        except Exception:
+            db.terminate()
+
+
+async def _give_back(pool: asyncpg.Pool, db: Any) -> None:
+    try:
+        await pool.release(db)
+    except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pass  # it has been dropped; what the transaction became is known already
+
+
+def _keep_alive(connection: Any) -> None:
+    """A host that has vanished without a word is noticed within seconds."""
+    found = connection._transport.get_extra_info("socket")  # asyncpg has no public way to its socket
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # not on every system
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

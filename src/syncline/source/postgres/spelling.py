@@ -1,0 +1,182 @@
+"""Mutations in the source's own words, before they are judged: two values that mean the same are then the same.
+
+A device may write `2026-11-22T20:31:05Z` where the source says `2026-11-22 20:31:05.000000`, also in a key. For most
+types that is known without asking; the database is asked for the rest, once per column of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
+
+import asyncpg
+
+from syncline.model.schema import Column, Table
+from syncline.protocol.messages import Mutation
+from syncline.source.port import PiecemealError, Prepared, SourceRefusedError
+from syncline.source.postgres.layout import PlanSql
+from syncline.source.postgres.refusals import Treatment, treatment
+from syncline.source.postgres.types import Unknown, bind, canonical, value_of
+from syncline.source.postgres.upload_sql import arrays, cast_back
+from syncline.values import Key, Value, key_text, same
+
+_NUMBERS = {"numeric", "trimmed", "money"}
+_EXACT_KINDS = {"text", "char"}
+"""Whatever the database does to such a value it does as it is written, and says so then."""
+
+
+class _Asked(NamedTuple):
+    """A value that only the database knows: of which mutation, and which of its columns, or of its key."""
+
+    place: int
+    column: Column
+    key_index: int | None
+    value: Value
+
+
+def same_in(column: Column, a: Value, b: Value) -> bool:
+    """Decimals are equal without their trailing zeros; all else to the letter."""
+    if same(a, b):
+        return True
+    if column.kind not in _NUMBERS or a is None or b is None:
+        return False
+    try:
+        return Decimal(str(a)) == Decimal(str(b))
+    except InvalidOperation:
+        return False
+
+
+class Spelling:
+    """Of one transaction."""
+
+    def __init__(self, connection: asyncpg.Connection, sql: PlanSql) -> None:
+        self._db = connection
+        self._sql = sql
+
+    def known_key(self, table: str, key: Key) -> Key | None:
+        """The key as the source would write it, as far as that is known; None where it cannot be one."""
+        entry = self._sql.tables.get(table)
+        if entry is None or len(key) != len(entry.synced.key):
+            return None
+        found: list[Value] = []
+        for name, value in zip(entry.synced.key, key, strict=True):
+            column = entry.synced.table.column(name)
+            try:
+                bind(column, value)
+            except ValueError:
+                return None
+            form = canonical(column, value)
+            found.append(value if isinstance(form, Unknown) else form)
+        return tuple(found)
+
+    async def prepare(self, mutations: Sequence[Mutation], *, together: bool) -> Prepared:
+        """SourceRefusedError, with its place, for a value that its column cannot hold; PiecemealError where it is not
+        known which."""
+        asked: list[_Asked] = []
+        found = [self._without_asking(place, mutation, asked) for place, mutation in enumerate(mutations)]
+        for question, answer in zip(asked, await self._answers(asked, together=together), strict=True):
+            found[question.place] = _respelled(found[question.place], question, answer)
+        respelled = frozenset(
+            now.number for sent, now in zip(mutations, found, strict=True) if not _are_alike(sent, now)
+        )
+        return Prepared(tuple(found), waves_of(found), respelled)
+
+    def _without_asking(self, place: int, mutation: Mutation, asked: list[_Asked]) -> Mutation:
+        entry = self._sql.tables.get(mutation.table)
+        if entry is None or mutation.key_columns != entry.synced.key or None in mutation.key:
+            return mutation  # refused when it is judged
+        table = entry.synced.table
+        names = set(table.column_names)
+        key = []
+        for index, name in enumerate(mutation.key_columns):
+            key.append(self._form(place, table, name, index, mutation.key[index], asked))
+        changes = {}
+        for name, (new, was) in mutation.changes.items():
+            if name in names and not table.column(name).generated:
+                form = canonical(table.column(name), was)
+                was = was if isinstance(form, Unknown) else form
+                new = self._form(place, table, name, None, new, asked)
+            changes[name] = (new, was)
+        return replace(mutation, key=tuple(key), changes=changes)
+
+    @staticmethod
+    def _form(place: int, table: Table, name: str, key_index: int | None, value: Value, asked: list[_Asked]) -> Value:
+        column = table.column(name)
+        form = canonical(column, value)
+        if not isinstance(form, Unknown):
+            return form
+        try:
+            bind(column, value)
+        except ValueError as error:
+            raise SourceRefusedError(
+                "type", f'The value of "{name}" cannot be stored: {error}.', place=place
+            ) from error
+        if column.kind not in _EXACT_KINDS:
+            asked.append(_Asked(place, column, key_index, value))
+        return value
+
+    async def _answers(self, asked: Sequence[_Asked], *, together: bool) -> list[Value]:
+        answers: list[Value] = [None] * len(asked)
+        groups: dict[Column, list[int]] = {}
+        for index, question in enumerate(asked):
+            groups.setdefault(question.column, []).append(index)
+        for column, members in groups.items():
+            for part in [members] if together else [[index] for index in members]:
+                values = await self._cast(column, [asked[index] for index in part], together=together)
+                for index, value in zip(part, values, strict=True):
+                    answers[index] = value
+        return answers
+
+    async def _cast(self, column: Column, asked: Sequence[_Asked], *, together: bool) -> list[Value]:
+        try:
+            rows = await self._db.fetch(cast_back(column), *arrays([column], [[each.value] for each in asked]))
+        except asyncpg.PostgresError as error:
+            if treatment(error) is not Treatment.REJECT:
+                raise
+            if together:
+                raise PiecemealError from error
+            said = f'The value of "{column.name}" is not one that its column can hold.'
+            raise SourceRefusedError("type", said, place=asked[0].place) from error
+        mend = value_of(column)
+        return [mend(row[0]) if mend else row[0] for row in rows]
+
+
+def _respelled(mutation: Mutation, question: _Asked, answer: Value) -> Mutation:
+    if question.key_index is None:
+        _, was = mutation.changes[question.column.name]
+        return replace(mutation, changes={**mutation.changes, question.column.name: (answer, was)})
+    key = (*mutation.key[: question.key_index], answer, *mutation.key[question.key_index + 1 :])
+    return replace(mutation, key=key)
+
+
+def _are_alike(sent: Mutation, now: Mutation) -> bool:
+    if sent is now:
+        return True
+    if key_text(sent.key) != key_text(now.key):
+        return False
+    return all(same(new, now.changes[column][0]) for column, (new, _) in sent.changes.items())
+
+
+def waves_of(mutations: Sequence[Mutation]) -> tuple[tuple[int, ...], ...]:
+    """Places by how many mutations of the same row come before. The two halves of a changed key stay neighbours."""
+    waves: list[list[int]] = []
+    depth: dict[tuple[str, str], int] = {}
+    place = 0
+    while place < len(mutations):
+        first = mutations[place]
+        both = place + 1 < len(mutations) and _are_halves(first, mutations[place + 1])
+        unit = [place, place + 1] if both else [place]
+        rows = {(mutations[each].table, key_text(mutations[each].key)) for each in unit}
+        at = max(depth.get(row, 0) for row in rows)
+        depth.update(dict.fromkeys(rows, at + 1))
+        if at == len(waves):
+            waves.append([])
+        waves[at] += unit
+        place += len(unit)
+    return tuple(map(tuple, waves))
+
+
+def _are_halves(left: Mutation, arrived: Mutation) -> bool:
+    return (left.operation, arrived.operation, arrived.insert, arrived.table) == ("D", "I", left.number, left.table)

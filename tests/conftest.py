@@ -1,0 +1,68 @@
+"""The PostgreSQL servers that tests share, and fixtures for databases on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from syncline.testing.postgres_run import Run, SharedServers, begin_run
+from syncline.testing.postgres_server import PostgresServer, installed
+
+FOLDER = "TEST_SERVERS_OF_SYNCLINE"
+"""The environment variable by which worker processes find the servers of their run."""
+INSTALLED = installed()
+OLDEST = min((version for version in INSTALLED if version != "18"), key=int, default="")
+VERSIONS = (OLDEST or "an older version", "18")
+
+_run = pytest.StashKey[Run]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash[_run] = begin_run()
+        os.environ[FOLDER] = str(config.stash[_run].folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    run = config.stash.get(_run, None)
+    if run:
+        run.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_servers() -> SharedServers:
+    return SharedServers(Path(os.environ[FOLDER]))
+
+
+@pytest.fixture(params=VERSIONS, ids=[f"pg{version.replace(' ', '-')}" for version in VERSIONS])
+def postgres_version(request: pytest.FixtureRequest) -> str:
+    """Each major version that the tests are for and this machine has."""
+    version: str = request.param
+    if version not in INSTALLED:
+        pytest.skip(f"PostgreSQL: {version} is not installed")
+    return version
+
+
+@pytest.fixture
+def postgres_server(postgres_servers: SharedServers, postgres_version: str) -> PostgresServer:
+    """The server that all tests of the run share: leave its settings alone."""
+    return postgres_servers.server(INSTALLED[postgres_version])
+
+
+@pytest.fixture
+def own_postgres(postgres_version: str) -> Iterator[Callable[..., PostgresServer]]:
+    """`own_postgres({"max_prepared_transactions": 5})`: a running server that is the test's alone, to restart, to
+    crash, to follow. More arguments are PostgresServer's."""
+    made: list[PostgresServer] = []
+
+    def make(settings: dict[str, object] | None = None, **more: object) -> PostgresServer:
+        made.append(PostgresServer(INSTALLED[postgres_version], settings=settings, **more))  # type: ignore[arg-type]
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
