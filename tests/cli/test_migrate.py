@@ -93,7 +93,7 @@ def test_doctor_names_what_is_missing_and_what_to_do(configured: Path, syncline:
     found = syncline("doctor", "--json").json["findings"]
     assert [(each["code"], each["remedy"]) for each in found] == [("not_provisioned", "Run: syncline provision")]
     syncline("provision")
-    assert syncline("doctor", "--json").json == {"ok": True, "findings": []}
+    assert syncline("doctor", "--json").json == {"ok": True, "findings": [], "notes": []}
     execute(configured / "clinic.db", "UPDATE visits SET id = id || 'x'")
     assert [each["code"] for each in syncline("doctor", "--json").json["findings"]] == ["not_served"]
     execute(configured / "clinic.db", "DROP TRIGGER syncline_update_visits")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +66,18 @@ def test_processes_of_a_run_share_one_server_and_a_killed_run_leaves_none(postgr
         assert list(root.iterdir()) == []
     finally:
         shutil.rmtree(root)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root starts servers as another user")
+def test_programs_in_a_folder_that_is_closed_to_the_servers_user_are_copied(tmp_path: Path) -> None:
+    wheel = installed()["18"]
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    for part in wheel.parts:
+        if (wheel.home / part).exists():
+            (closed / part).parent.mkdir(exist_ok=True)
+            (closed / part).symlink_to(wheel.home / part)
+    there = replace(wheel, home=closed, programs=closed / wheel.programs.relative_to(wheel.home))
+    with PostgresServer(there) as server, psycopg.connect(server.address().url) as db:
+        assert db.execute("SHOW data_directory").fetchall() == [(str(server.data),)]
+        assert (server.folder / "installation").exists()

@@ -190,6 +190,83 @@ class TestStories(Ways):
         town.agree([ann], of("ann"))
 
 
+UNNOTICED: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "the key has another type": (
+        ("ALTER TABLE notes ALTER COLUMN id TYPE text",),
+        (
+            "INSERT INTO notes VALUES('not a number', 11, 'x')",
+            "UPDATE notes SET id = id || 'a'",
+            "DELETE FROM notes WHERE id = '110a'",
+        ),
+        (),
+    ),
+    "the key has another name": (
+        ("ALTER TABLE notes RENAME COLUMN id TO number",),
+        (
+            "INSERT INTO notes VALUES(1, 11, 'x')",
+            "UPDATE notes SET number = -number",
+            "DELETE FROM notes WHERE number = -110",
+        ),
+        ("ALTER TABLE notes RENAME COLUMN number TO id",),
+    ),
+    "a column of the path has another type": (
+        ("ALTER TABLE visits ALTER COLUMN patient_id TYPE bigint",),
+        ("INSERT INTO patients VALUES(99, 'x')", "UPDATE visits SET patient_id = 2 WHERE patient_id = 1"),
+        (),
+    ),
+    "a column of the path is gone": (
+        ("ALTER TABLE visits DROP COLUMN patient_id",),
+        ("INSERT INTO visits(id) VALUES(900)", "UPDATE visits SET minutes = 5", "DELETE FROM visits WHERE id = 12"),
+        (
+            "ALTER TABLE visits ADD COLUMN patient_id integer REFERENCES patients ON UPDATE CASCADE ON DELETE CASCADE",
+            "UPDATE visits SET patient_id = 1 + id % 3",
+        ),
+    ),
+    "a column of the path has another name": (
+        ("ALTER TABLE visits RENAME COLUMN patient_id TO patient",),
+        ("INSERT INTO visits(id, patient) VALUES(900, 1)", "UPDATE visits SET patient = 2 WHERE patient = 1"),
+        ("ALTER TABLE visits RENAME COLUMN patient TO patient_id",),
+    ),
+    "a column that devices show is gone": (
+        ("ALTER TABLE notes DROP COLUMN body",),
+        ("INSERT INTO notes VALUES(1, 11)", "UPDATE notes SET id = id + 1000", "DELETE FROM notes WHERE id = 1110"),
+        (),
+    ),
+    "the table has another name": (
+        ("ALTER TABLE notes RENAME TO remarks",),
+        ("INSERT INTO remarks VALUES(1, 11, 'x')", "UPDATE remarks SET body = 'y'", "TRUNCATE remarks"),
+        ("ALTER TABLE remarks RENAME TO notes", "INSERT INTO notes VALUES(5, 11, 'z')"),
+    ),
+    "what capture keeps no longer fits": (
+        (
+            "ALTER TABLE assignments ALTER COLUMN patient_id TYPE numeric",
+            "ALTER TABLE assignments ALTER COLUMN nurse TYPE varchar(4) USING nurse",
+        ),
+        ("INSERT INTO assignments VALUES('ann', 5)", "UPDATE assignments SET patient_id = 4 WHERE patient_id = 2"),
+        (),
+    ),
+}
+
+
+class TestUnnoticed(Ways):
+    @pytest.mark.parametrize("story", UNNOTICED)
+    @pytest.mark.parametrize("at_once", [False, True], ids=["statement by statement", "one transaction"])
+    def test_writes_before_anybody_noticed_the_change(self, town: Town, story: str, at_once: bool) -> None:
+        """P1, P15, P20: capture meets a table that it was not made for; the host's writes pass, and none is missed."""
+        changes, writes, ends = UNNOTICED[story]
+        ann = town.phone("ann")
+        town.execute("UPDATE notes SET body = 'waits already'")
+        if at_once:
+            town.execute("BEGIN")
+        town.execute(*changes, *writes)
+        if at_once:
+            town.execute("COMMIT")
+        try_checkpoint(town)
+        sync_or_wait(ann)
+        town.execute(*ends)
+        town.agree([ann], of("ann"))
+
+
 class TestGone(Ways):
     def test_a_table_that_is_dropped_takes_nothing_else_with_it(self, town: Town) -> None:
         """P18, P20: the configuration names it still; the phones keep what they have until a person says what it

@@ -428,6 +428,35 @@ class TestServers(Ways):
         finally:
             beside.close()
 
+    def test_a_table_that_a_subscription_fills(self, open_town: OpenTown, own_postgres: Callable[..., Any]) -> None:
+        """P1: logical replication's worker fires no statement triggers. Either its changes arrive all the same, or
+        the installation says which table it cannot follow."""
+        server = own_postgres({"wal_level": "logical"})
+        table = "CREATE TABLE items(id integer PRIMARY KEY, body text)"
+        with psycopg.connect(server.address(server.create_database().name).url, autocommit=True) as publisher:
+            publisher.execute(table)
+            publisher.execute("CREATE PUBLICATION p FOR TABLE items")
+            publisher.execute("SELECT pg_create_logical_replication_slot('items', 'pgoutput')")
+            town = open_town((table,), for_everybody("items"), database=HostDatabase(server, server.create_database()))
+            where = f"host={server.folder} port={server.port} user=postgres dbname={publisher.info.dbname}"
+            town.execute(
+                f"CREATE SUBSCRIPTION items CONNECTION '{where}' PUBLICATION p WITH (create_slot = false, slot_name = 'items')"
+            )
+            ann = town.phone("ann")
+            for statement in ("INSERT INTO items VALUES(1, 'a'), (2, 'b')", "UPDATE items SET body = 'c'"):
+                publisher.execute(statement.encode())
+            while town.ask("SELECT body FROM items") != [("c",), ("c",)]:
+                time.sleep(0.05)
+            ann.sync()
+            said = " ".join(finding.what for finding in town.wait(town.source.diagnose(town.plan)))
+            arrived = ann.execute("SELECT body FROM items") == [("c",), ("c",)]
+            town.execute(
+                "ALTER SUBSCRIPTION items DISABLE",
+                "ALTER SUBSCRIPTION items SET (slot_name = NONE)",
+                "DROP SUBSCRIPTION items",
+            )
+            assert arrived or ("items" in said and "subscription" in said)
+
     @pytest.mark.parametrize("mode", ["fast", "immediate"])
     def test_the_server_restarts_beside_us(
         self, open_town: OpenTown, own_postgres: Callable[..., Any], mode: str

@@ -279,8 +279,8 @@ MADE: dict[str, tuple[tuple[str, ...], tuple[Deed, ...]]] = {
                 "IF new.minutes < 3 THEN UPDATE visits SET minutes = minutes + 1 WHERE id = new.id; END IF; RETURN NULL;",
             ),
             f"CREATE TRIGGER aaa AFTER UPDATE ON visits {ROW} again()",
-            function("count", "UPDATE patients SET name = 'p' || (SELECT count(*) FROM visits) ; RETURN NULL;"),
-            "CREATE TRIGGER zzz AFTER INSERT OR DELETE ON visits FOR EACH STATEMENT EXECUTE FUNCTION count()",
+            function("tally", "UPDATE patients SET name = 'p' || (SELECT count(*) FROM visits) ; RETURN NULL;"),
+            "CREATE TRIGGER zzz AFTER INSERT OR DELETE ON visits FOR EACH STATEMENT EXECUTE FUNCTION tally()",
         ),
         (
             "UPDATE visits SET minutes = 0",

@@ -30,11 +30,12 @@ def doctor(config: Config = CONFIG_DEFAULT, json: Json = False) -> None:
     except SynclineError as error:
         found = [Finding(error.message, error.hint or remedy_of(error.error_code), error.error_code)]
     if json:
-        findings = [{"what": each.what, "remedy": each.remedy, "code": each.code} for each in found]
-        print_json({"ok": not found, "findings": findings})
+        shown = [{"what": each.what, "remedy": each.remedy, "code": each.code} for each in found if not each.is_note]
+        notes = [{"what": each.what, "remedy": each.remedy, "code": each.code} for each in found if each.is_note]
+        print_json({"ok": not shown, "findings": shown, "notes": notes})
     else:
         _print(found)
-    if found:
+    if any(not each.is_note for each in found):
         raise typer.Exit(1)
 
 
@@ -46,13 +47,30 @@ async def _examine(settings: Settings, source: Source) -> list[Finding]:
         plan = await load_plan(settings, source)
     except SynclineError as error:
         misfit = Finding(error.message, error.hint or remedy_of(error.error_code), error.error_code)
-        return [misfit, *await source.diagnose(None)]
+        return [misfit, *await _others(source, misfit)]
     return await source.diagnose(plan)
 
 
+async def _others(source: Source, misfit: Finding) -> list[Finding]:
+    """What else is wrong, as far as it can be told: a source that cannot be reached says the same twice."""
+    try:
+        return [each for each in await source.diagnose(None) if each.code != misfit.code]
+    except SynclineError:
+        return []
+
+
 def _print(found: list[Finding]) -> None:
-    if not found:
+    wrong = [each for each in found if not each.is_note]
+    notes = [each for each in found if each.is_note]
+    _print_findings(wrong)
+    if not wrong:
         print_line("Nothing is wrong.")
+    if notes:
+        print_line("Good to know:")
+        _print_findings(notes)
+
+
+def _print_findings(found: list[Finding]) -> None:
     for finding in found:
         print_line(f"{finding.what} [{finding.code}]")
         if finding.remedy:

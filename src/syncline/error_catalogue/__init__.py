@@ -9,6 +9,7 @@ from __future__ import annotations
 from syncline.error_catalogue.configuration import CONFIGURATION
 from syncline.error_catalogue.device import DEVICE
 from syncline.error_catalogue.network import CLOSE_CODES, NETWORK
+from syncline.error_catalogue.postgres import POSTGRES
 from syncline.error_catalogue.rejections import REJECTIONS
 from syncline.error_catalogue.scopes import SCOPES
 from syncline.error_catalogue.server import SERVER
@@ -16,7 +17,7 @@ from syncline.error_catalogue.shape import CloseCode, Entry, Section
 
 __all__ = ["CATALOGUE", "CLOSE_CODES", "SECTIONS", "CloseCode", "Entry", "Section", "remedy_of"]
 
-SECTIONS: tuple[Section, ...] = (*CONFIGURATION, *SCOPES, *SERVER, *NETWORK, *DEVICE, *REJECTIONS)
+SECTIONS: tuple[Section, ...] = (*CONFIGURATION, *SCOPES, *SERVER, *POSTGRES, *NETWORK, *DEVICE, *REJECTIONS)
 
 CATALOGUE: dict[str, Entry] = {entry.code: entry for section in SECTIONS for entry in section.entries}
 

@@ -45,7 +45,7 @@ CONFIGURATION: tuple[Section, ...] = (
             wrong(
                 "source_url",
                 "The source's URL is not one.",
-                'Write "sqlite:///clinic.db"; an absolute path has four slashes.',
+                'Write "sqlite:///clinic.db" (an absolute path has four slashes) or "postgresql://user@host/database".',
             ),
             wrong(
                 "source_version",
@@ -62,7 +62,17 @@ CONFIGURATION: tuple[Section, ...] = (
                 "The database's encoding does not say which characters its text holds.",
                 "Move the data into a database with the encoding UTF8.",
             ),
-            wrong("source_kind", "There is no adapter for sources of this kind.", "Use a SQLite file."),
+            wrong(
+                "source_kind",
+                "There is no adapter for sources of this kind.",
+                "Use a SQLite file or a PostgreSQL database.",
+            ),
+            wrong("source_option", "An option of [source] is for another kind of database.", "Remove it."),
+            wrong(
+                "session_setting",
+                "[source.session] names a setting that is PostgreSQL's own.",
+                'Use a name with a dot, for example "app.user_id".',
+            ),
             Entry(
                 "unknown_table",
                 "There is no table of this name, or it does not sync (any more).",

@@ -43,6 +43,17 @@ def claims_of_grants(config: PlanConfig) -> dict[str, str]:
     return needed
 
 
+def needed_claims(settings: Settings) -> dict[str, str]:
+    """Every claim that a token must carry -> what needs it, in words."""
+    needed = {
+        claim: f"The grant of [scope.{scope}]" for claim, scope in claims_of_grants(settings.plan_config).items()
+    }
+    for setting, text in settings.session.items():
+        if text.startswith(":"):
+            needed.setdefault(text[1:], f'The setting "{setting}" of [source.session]')
+    return needed
+
+
 def bearer_token(header: str | None) -> str:
     """The token in an `Authorization` header; AuthError `token_missing` if there is none."""
     scheme, _, token = (header or "").strip().partition(" ")
@@ -66,20 +77,29 @@ class Authenticator(Protocol):
 
 
 class Verifier:
-    """Checks JWTs. `needed` are the claims that grants name (claim -> scope): a token without one is refused."""
+    """Checks JWTs. `needed`: claims (claim -> what needs it) without which a token is refused; with `lists` one may hold
+    several values."""
 
-    def __init__(self, auth: AuthSettings, needed: Mapping[str, str] | None = None, keys: KeySet | None = None) -> None:
+    def __init__(
+        self,
+        auth: AuthSettings,
+        needed: Mapping[str, str] | None = None,
+        keys: KeySet | None = None,
+        *,
+        lists: bool = False,
+    ) -> None:
         """ConfigError `secret_missing` if there is nothing to check signatures with."""
         self._auth = auth
         self._keys = keys or (KeySet(auth.jwks_url) if auth.jwks_url else None)
         self._secret = "" if self._keys else require_secret(auth)
         self._needed = dict(needed or {})
+        self._lists = lists
         self._endless_reported: set[str] = set()
 
     @classmethod
     def of(cls, settings: Settings) -> Verifier:
-        """For a server's settings, with the claims that its grants name."""
-        return cls(settings.auth, claims_of_grants(settings.plan_config))
+        """For a server's settings, with the claims that it needs."""
+        return cls(settings.auth, needed_claims(settings), lists=settings.is_postgres)
 
     def open(self) -> None:
         if self._keys is None:
@@ -105,7 +125,9 @@ class Verifier:
         """
         with _as_auth_errors(self._auth):
             claims = await self._claims(token)
-        identity = identity_of(claims, self._auth.user_claim, self._needed, self._auth.leeway_seconds)
+        identity = identity_of(
+            claims, self._auth.user_claim, self._needed, self._auth.leeway_seconds, lists=self._lists
+        )
         if identity.expires_at is None and identity.user not in self._endless_reported:
             if len(self._endless_reported) < 1000:
                 self._endless_reported.add(identity.user)
@@ -191,9 +213,14 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def identity_of(
-    claims: Mapping[str, Any], user_claim: str, needed: Mapping[str, str] | None = None, leeway_seconds: float = 0.0
+    claims: Mapping[str, Any],
+    user_claim: str,
+    needed: Mapping[str, str] | None = None,
+    leeway_seconds: float = 0.0,
+    *,
+    lists: bool = False,
 ) -> Identity:
-    """Claims that somebody has verified -> Identity.
+    """Claims that somebody has verified -> Identity. `lists`: a database with arrays can be asked with one.
 
     AuthError `claim_missing` where the user or a claim that a grant needs is not there, `token_invalid` where one of
     them is nothing that a database can be asked with, or `exp` is no time. Whether that is over is not looked at.
@@ -209,10 +236,11 @@ def identity_of(
     if len(str(user)) > USER_CHARACTERS_MAX:
         text = f'The token\'s claim "{user_claim}" is longer than {USER_CHARACTERS_MAX} characters.'
         raise AuthError(text, code="token_invalid")
-    for claim, scope in (needed or {}).items():
-        if not isinstance(claims.get(claim), str | int | float):
-            what = "has no claim" if claims.get(claim) is None else "has no single value in its claim"
-            hint = f"The grant of [scope.{scope}] needs it; issue tokens that carry it."
+    for claim, needs in (needed or {}).items():
+        value = claims.get(claim)
+        if not isinstance(value, str | int | float) and not (lists and isinstance(value, list | dict)):
+            what = "has no claim" if value is None else "has no single value in its claim"
+            hint = f"{needs} needs it; issue tokens that carry it."
             raise AuthError(f'The token {what} "{claim}".', hint=hint, code="claim_missing", status=403)
     expires = _expiry(claims.get("exp"))
     return Identity(str(user), claims, None if expires is None else expires + leeway_seconds)
@@ -274,7 +302,7 @@ def issue_token(
     if ttl_seconds is not None:
         payload["exp"] = int(now + ttl_seconds)
     try:
-        identity_of(payload, settings.auth.user_claim, claims_of_grants(settings.plan_config))
+        identity_of(payload, settings.auth.user_claim, needed_claims(settings), lists=settings.is_postgres)
     except AuthError as error:
         missing = _missing_claims(payload, settings)
         hint = f"Add {' '.join(f'--claim {claim}=…' for claim in missing)}." if missing else error.hint
@@ -283,5 +311,5 @@ def issue_token(
 
 
 def _missing_claims(payload: Mapping[str, Any], settings: Settings) -> list[str]:
-    needed: Iterable[str] = (settings.auth.user_claim, *claims_of_grants(settings.plan_config))
+    needed: Iterable[str] = (settings.auth.user_claim, *needed_claims(settings))
     return [claim for claim in dict.fromkeys(needed) if payload.get(claim) is None]

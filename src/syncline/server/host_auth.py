@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from syncline.errors import AuthError, SynclineError
 from syncline.log import logger
-from syncline.server.auth import Identity, claims_of_grants, identity_of, require_current
+from syncline.server.auth import Identity, needed_claims, identity_of, require_current
 from syncline.server.config_settings import Settings
 
 _log = logger("auth")
@@ -35,7 +35,8 @@ class HostAuthenticator:
             getattr(authenticate, "__call__", None)  # noqa: B004 - an object with an async __call__
         )
         self._user_claim = settings.auth.user_claim
-        self._needed = claims_of_grants(settings.plan_config)
+        self._needed = needed_claims(settings)
+        self._lists = settings.is_postgres
 
     def open(self) -> None:
         return
@@ -47,7 +48,7 @@ class HostAuthenticator:
         claims = await self._claims(connection)
         if not isinstance(claims, Mapping):
             raise _nobody()
-        return require_current(identity_of(claims, self._user_claim, self._needed))
+        return require_current(identity_of(claims, self._user_claim, self._needed, lists=self._lists))
 
     async def _claims(self, connection: HTTPConnection) -> Claims | None:
         try:

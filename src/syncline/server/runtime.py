@@ -12,11 +12,19 @@ from collections.abc import AsyncIterator
 
 from syncline.clock import Clock
 from syncline.errors import SourceBusyError
+from syncline.log import logger
+from syncline.model.scopes import Plan
 from syncline.server.auth import Authenticator
 from syncline.server.config_plan import load_plan
 from syncline.server.config_settings import Settings
 from syncline.server.service import Service
 from syncline.server.sources import open_source
+from syncline.source.port import Source
+
+STARTING_SECONDS_MAX = 120.0
+"""A database that is only starting (after a crash: recovering) is waited for as long at our own start."""
+STARTING_PAUSE_SECONDS = 0.5
+_log = logger("service")
 
 
 class Runtime:
@@ -74,11 +82,26 @@ class Runtime:
                 raise
             started.set_exception(error)
 
+    async def _first_plan(self, source: Source) -> Plan:
+        """A database that is not there ends the start, as a missing file does; one that is on its way is waited for."""
+        ends = self._clock.monotonic_seconds() + STARTING_SECONDS_MAX
+        said = False
+        while True:
+            try:
+                return await load_plan(self._settings, source)
+            except SourceBusyError as error:
+                if error.error_code != "source_starting" or self._clock.monotonic_seconds() > ends:
+                    raise
+                if not said:
+                    _log.warning("waiting for the database: %s", error.message)
+                said = True
+            await asyncio.sleep(STARTING_PAUSE_SECONDS)
+
     @contextlib.asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
         source = open_source(self._settings)
         try:
-            plan = await load_plan(self._settings, source)
+            plan = await self._first_plan(source)
             service = Service(
                 source,
                 plan,

@@ -69,31 +69,41 @@ class Sequencer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        if self.term:
-            await self._source.end_term(self.term)
-            self.term = ""
+        await self._end_term()
+
+    async def _end_term(self) -> None:
+        """A source that is not there needs not to be told: the next term ends this one."""
+        term, self.term = self.term, ""
+        if term:
+            try:
+                await self._source.end_term(term)
+            except Exception as error:
+                _log.debug("term %s was not ended: %s", term, error)
 
     async def _run(self) -> None:
         while True:
             try:
-                if not self.term and not await self._begin():
-                    await self._follow()
-                    continue
-                begun = self._now()
-                checkpoint = await self._source.take_checkpoint(self.term)
-                self._recovered()
-                if checkpoint:
-                    self._publish(checkpoint)
-                    await asyncio.sleep(evaluate_pause(self._now() - begun))
-                else:
-                    await self._source.wait_for_change(IDLE_SECONDS)
+                await self._advance()
             except SchemaChangedError as error:
                 await self._make_fit(error)
             except SynclineError as error:
                 await self._report(error)
-            except Exception as error:  # an unforeseen fault must not end the loop
-                _log.exception("the sequencer met an unforeseen fault")
-                await self._report(SynclineError(f"Unforeseen: {type(error).__name__}.", code="internal"))
+            except Exception as error:
+                await self._report(_unforeseen(error))
+
+    async def _advance(self) -> None:
+        """One checkpoint, or one wait for something to do."""
+        if not self.term and not await self._begin():
+            await self._follow()
+            return
+        begun = self._now()
+        checkpoint = await self._source.take_checkpoint(self.term)
+        self._recovered()
+        if checkpoint:
+            self._publish(checkpoint)
+            await asyncio.sleep(evaluate_pause(self._now() - begun))
+        else:
+            await self._source.wait_for_change(IDLE_SECONDS)
 
     @staticmethod
     def _now() -> float:
@@ -143,9 +153,9 @@ class Sequencer:
             await asyncio.sleep(SETTLE_SECONDS)
         try:
             await self._replan()
-        except SynclineError as obstacle:
+        except Exception as obstacle:
             if now - self._unfit_since >= PATIENCE_SECONDS:
-                self._tell(obstacle)
+                self._tell(obstacle if isinstance(obstacle, SynclineError) else _unforeseen(obstacle))
             await asyncio.sleep(REPLAN_SECONDS)
         else:
             _log.info("the schema fits again, and is served as it is now")
@@ -158,6 +168,11 @@ class Sequencer:
     async def _report(self, error: SynclineError) -> None:
         self._tell(error)
         if error.error_code == "term_lost":
-            await self._source.end_term(self.term)
-            self.term = ""
+            await self._end_term()
         await asyncio.sleep(FAULT_SECONDS)
+
+
+def _unforeseen(error: Exception) -> SynclineError:
+    """What must not end the loop."""
+    _log.error("the sequencer met an unforeseen fault", exc_info=error)
+    return SynclineError(f"Unforeseen: {type(error).__name__}.", code="internal")

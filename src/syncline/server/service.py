@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -32,6 +31,8 @@ _log = logger("service")
 MARKER_SECONDS = 0.25
 ATTACH_SECONDS = 0.1
 ATTACH_ATTEMPTS = 50
+READY_SECONDS_MAX = 3.0
+"""Whoever asks /readyz waits no longer for the source."""
 
 
 class Service:
@@ -248,11 +249,24 @@ class Service:
 
     async def readiness(self) -> dict[str, Any]:
         """For /readyz: ready, and what stands in the way."""
-        fault = self.sequencer.fault
+        fault: Exception | None = self.sequencer.fault
         head = None
-        with contextlib.suppress(Exception):
-            head = (await self.source.read_head()).checkpoint
-        return {"ready": fault is None and head is not None, "head": head, "fault": str(fault) if fault else None}
+        try:
+            async with asyncio.timeout(READY_SECONDS_MAX):
+                head = (await self.source.read_head()).checkpoint
+        except TimeoutError:
+            fault = fault or SourceBusyError("The source does not answer.", hint="It is tried again.")
+        except Exception as error:
+            fault = fault or (error if isinstance(error, SynclineError) else SourceBusyError("The source failed."))
+        ready = fault is None and head is not None
+        stopped = sorted(self.source.stopped())
+        if stopped and fault is None:
+            fault = SchemaChangedError(
+                f"Capture is lost, and nothing is taken of {', '.join(stopped)}; all else goes on.",
+                hint="Run: syncline provision, with --owner-url where the service may not.",
+                code="capture_lost",
+            )
+        return {"ready": ready, "head": head, "fault": str(fault) if fault else None}
 
 
 def error_body(error: Exception) -> bytes:

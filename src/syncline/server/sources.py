@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from syncline.errors import ConfigError
 from syncline.server.config_settings import Settings
-from syncline.server.postgres_url import is_postgres, normalise_postgres_url, user_of
+from syncline.server.postgres_url import EXAMPLE, is_postgres, normalise_postgres_url, user_of
 from syncline.source.port import Source
 from syncline.source.sqlite.source import SqliteSource
 
@@ -39,15 +39,15 @@ def open_source(
 
 
 def _open_postgres(settings: Settings, owner_url: str | None, has_owner: bool, tell: Tell) -> Source:
-    with postgres_extra():
-        from syncline.source.postgres.source import PostgresSource
     service_role = user_of(settings.direct_url or settings.source_url) if has_owner else ""
     if owner_url is None:
         url, direct_url = settings.source_url, settings.direct_url
     elif is_postgres(owner_url):
         url, direct_url = normalise_postgres_url(owner_url), None
     else:
-        raise ConfigError("--owner-url names no PostgreSQL database.", code="source_url")
+        raise ConfigError("--owner-url names no PostgreSQL database.", hint=f'Write "{EXAMPLE}".', code="source_url")
+    with postgres_extra():
+        from syncline.source.postgres.source import PostgresSource
     return PostgresSource(
         url,
         direct_url=direct_url,

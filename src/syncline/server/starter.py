@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from syncline.model.identifiers import quote
 from syncline.model.schema import Schema
 from syncline.server.config_options import OPTIONS
+from syncline.server.postgres_url import has_password, is_postgres
 from syncline.server.starter_guess import Guess, Join, guess, usable_tables
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -17,7 +18,9 @@ _PLAIN_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SQL_WORDS_TEXT = """
     all and as by case check column commit create default delete desc distinct drop else end except exists for foreign
     from group having in index insert into is join key limit not null on or order primary references select set table
-    then to transaction trigger union unique update using values view when where with
+    then to transaction trigger union unique update using values view when where with analyze array asc both cast
+    collate current_user do end fetch initially lateral leading offset only placing returning session_user some
+    symmetric user window
 """
 _SQL_WORDS = frozenset(_SQL_WORDS_TEXT.split())
 _PRIVATE = re.compile(r"ssn|social_?security|passport|passw|secret|salary|iban|credit_?card|tax_?id", re.IGNORECASE)
@@ -32,7 +35,7 @@ def starter_text(schema: Schema, source_url: str, secret: str | None = None) -> 
         "# Next: syncline check, which holds this file against the database and changes nothing.",
         "",
         "[source]",
-        f"url = {toml_string(source_url)}",
+        *_source_lines(source_url),
         "",
         "[auth]",
         "# Who has the secret can be anybody: keep this file to yourself, or set SYNCLINE_AUTH_SECRET instead.",
@@ -79,8 +82,36 @@ def sql_name(name: str) -> str:
     return name if plain else quote(name)
 
 
+class _Names:
+    """Names in the SQL of a grant. Where tables have places, a table outside the default schema is named with its own,
+    and PostgreSQL reads what is not quoted as lower case."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._folds = any(table.place for table in schema.tables.values())
+
+    def column(self, name: str) -> str:
+        return quote(name) if self._folds and name != name.lower() else sql_name(name)
+
+    def table(self, name: str) -> str:
+        place = self._schema.table(name).place
+        return ".".join(map(self.column, place if name == ".".join(place) else (name,)))
+
+
 def _default(section: str, key: str) -> str:
     return next(option.default_text for option in OPTIONS if option.place == (section, key))
+
+
+def _source_lines(source_url: str) -> Iterator[str]:
+    if has_password(source_url):
+        yield "# The database's password stands here: keep this file to yourself. Or leave the password out, and give it"
+        yield "# as PGPASSWORD or in ~/.pgpass; SYNCLINE_SOURCE_URL overrides the whole line."
+    yield f"url = {toml_string(source_url)}"
+    if is_postgres(source_url):
+        yield "# direct_url = \"…\"      # where url leads to a pooler in transaction mode: the database itself"
+        yield "# write_role = \"…\"      # uploads are written with this role's rights, and by its row security"
+        yield "# [source.session]       # settings that the database's own triggers and policies read during an upload"
+        yield '# "app.user_id" = ":sub"'
 
 
 def _scope_name(root: str) -> str:
@@ -107,17 +138,19 @@ def _scope_lines(schema: Schema, proposal: Guess) -> Iterator[str]:
 
 
 def _grant_lines(schema: Schema, proposal: Guess) -> Iterator[str]:
-    key = ", ".join(sql_name(column) for column in schema.table(proposal.root).key)
+    names = _Names(schema)
+    key = ", ".join(names.column(column) for column in schema.table(proposal.root).key)
+    root = names.table(proposal.root)
     if proposal.grant is None:
         yield "# CHECK: nobody is granted anything yet. Say which of them a user may hold, for example:"
-        example = f"SELECT {key} FROM {sql_name(proposal.root)} WHERE owner = :sub"
+        example = f"SELECT {key} FROM {root} WHERE owner = :sub"
         yield f"# grant = {toml_string(example)}"
-        nobody = f"SELECT {key} FROM {sql_name(proposal.root)} WHERE 1 = 0 AND :sub <> ''"
+        nobody = f"SELECT {key} FROM {root} WHERE 1 = 0 AND :sub <> ''"
         yield f"grant = {toml_string(nobody)}"
         return
     table, person, way = proposal.grant
-    columns = ", ".join(sql_name(column) for column in way.columns) if way else key
-    sql = f"SELECT {columns} FROM {sql_name(table)} WHERE {sql_name(person.columns[0])} = :sub"
+    columns = ", ".join(names.column(column) for column in way.columns) if way else key
+    sql = f"SELECT {columns} FROM {names.table(table)} WHERE {names.column(person.columns[0])} = :sub"
     yield f"# CHECK: this decides who sees what. :sub is the token's claim: here the key of {_shown(person.parent)}."
     if way:
         yield f"# A condition more is usual, for example: … = :sub AND {_ended(schema, table)} IS NULL"
@@ -127,7 +160,7 @@ def _grant_lines(schema: Schema, proposal: Guess) -> Iterator[str]:
 def _ended(schema: Schema, table: str) -> str:
     """A column that looks like the end of an assignment."""
     ends = [name for name in schema.table(table).column_names if re.search(r"end|until|closed|stop", name.lower())]
-    return sql_name(ends[0]) if ends else "ended_at"
+    return _Names(schema).column(ends[0]) if ends else "ended_at"
 
 
 def _member_lines(schema: Schema, table: str, ways: tuple[Join, ...], *, is_granting: bool) -> Iterator[str]:

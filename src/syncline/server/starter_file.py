@@ -10,6 +10,7 @@ from syncline.model.schema import Schema
 from syncline.server.config import parse_settings
 from syncline.server.config_settings import Settings
 from syncline.server.config_values import normalise_source_url, sqlite_path_of
+from syncline.server.postgres_url import is_postgres, normalise_postgres_url
 from syncline.server.starter import starter_text
 
 
@@ -19,7 +20,10 @@ def settings_of_url(source_url: str, folder: Path) -> Settings:
 
 
 def url_in_file(source_url: str, config: Path) -> str:
-    """The URL as the file shall hold it: what was relative to here becomes relative to the file's folder."""
+    """The URL as the file shall hold it: what was relative to here becomes relative to the file's folder. A password in
+    it stays: the file is its owner's alone, and holds the secret of the tokens anyway."""
+    if is_postgres(source_url):
+        return normalise_postgres_url(source_url)
     path = sqlite_path_of(source_url)
     if path.is_absolute():
         return source_url

@@ -22,7 +22,8 @@ class Framing:
     """Takes the rows of one table, batch by batch in key order, and appends frames to `found`.
 
     `names[i]` is the bucket whose place is i; `key_places` tell where in a row its key columns are. `batch_rows`: how
-    many rows the next batch should have; `count`: how many came; `reached`: the key of the last row that is framed.
+    many rows the next batch should have; `count`: how many came; `reached`: the key of the last row that is framed;
+    `is_stopped`: the room was taken before the rows were.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Framing:
         self.batch_rows = BATCH_ROWS_MIN
         self.reached: Key | None = None
         self.count = 0
+        self.is_stopped = False
 
     def _clear(self) -> None:
         self._parts: list[bytes] = []
@@ -66,7 +68,8 @@ class Framing:
             self._bytes += len(images)
             if self._bytes > limits.ROWS_FRAME_BYTES_TARGET or len(self._of) > self._rows_full:
                 self._close(key)
-        return self._room.bytes <= 0 and not self._of
+        self.is_stopped = self._room.bytes <= 0 and not self._of
+        return self.is_stopped
 
     @property
     def _rows_full(self) -> int:

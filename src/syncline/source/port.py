@@ -287,8 +287,8 @@ class TransactionLostError(Exception):
 class UploadPace:
     """How uploads are cut for a source. A transaction ends at the next group's end when it has lasted `hold_seconds`:
     others may be waiting for what it locks. Neighbouring unmarked mutations are tried in runs of as many as lately took
-    that long, from `run_min` to `run_max`, beginning with `run_first`. `together`: a run is judged and written as a set,
-    and halved where that fails."""
+    that long, from `run_min` to `run_max`, beginning with `run_first`. `together`: a run is judged and written as a
+    set, and halved where that fails."""
 
     hold_seconds: float
     run_min: int
@@ -491,6 +491,11 @@ class Source(Protocol):
 
     async def require_schema(self) -> None:
         """SchemaChangedError where the captured tables are not what `attach` saw."""
+        ...
+
+    def stopped(self) -> frozenset[str]:
+        """Captured tables of which nothing is taken, while all else goes on: their capture is lost, and this process
+        may not put it back."""
         ...
 
     def layouts(self) -> Mapping[str, int]:

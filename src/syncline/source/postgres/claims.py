@@ -20,7 +20,7 @@ from syncline.model.schema import Column, Table
 from syncline.model.scopes import Plan, Scope, bucket_name
 from syncline.source.claims import required_claim
 from syncline.source.port import Claims
-from syncline.source.postgres.attempts import attempted, castable
+from syncline.source.postgres.attempts import attempted, castable, is_checked
 from syncline.source.postgres.binding import INTEGER_BITS, UNKNOWN, bind
 from syncline.source.postgres.column_types import Types
 from syncline.source.postgres.layout import PlanSql
@@ -32,8 +32,6 @@ from syncline.values import Value
 Bound = tuple["str | None", ...]
 """The claims that a grant reads, as the texts of its parameters, in order."""
 
-_CHECKED = frozenset({*INTEGER_BITS, "oid", "boolean", "text", "char", "uuid"})
-"""Kinds of which `bind` lets nothing pass that PostgreSQL refuses."""
 _MAY_FAIL = re.compile(r"::|\bcast\s*\(|\bto_\w+\s*\(|->|[/%]", re.IGNORECASE)
 """A grant with one of these may fail for what a claim, or a row, holds."""
 _TYPES = """
@@ -61,9 +59,10 @@ class Form:
 
 @dataclass(frozen=True)
 class Grant:
-    """A scope's grant as PostgreSQL understands it. `names` and `forms`: its parameters; `answers`: its columns."""
+    """A scope's grant as PostgreSQL understands it. `text`: its SQL; `names` and `forms`: its parameters; `answers`: its columns."""
 
     scope: Scope
+    text: str
     names: tuple[str, ...]
     forms: tuple[Form, ...]
     answers: tuple[Form, ...]
@@ -81,16 +80,16 @@ class Grant:
         numbers = {name: number for number, name in enumerate(self.names)}
         return "".join(
             text if name is None else f"CAST({place(numbers[name])}::text AS {self.forms[numbers[name]].sql})"
-            for text, name in split(self.scope.grant or "")
+            for text, name in split(self.text)
         )
 
     @property
     def may_fail(self) -> bool:
-        return bool(_MAY_FAIL.search(self.scope.grant or ""))
+        return bool(_MAY_FAIL.search(self.text))
 
     async def fits(self, db: asyncpg.Connection, bound: Bound) -> bool:
         """Whether PostgreSQL can cast the claims of which only it can tell."""
-        unsure = [number for number, form in enumerate(self.forms) if form.kind.removesuffix("[]") not in _CHECKED]
+        unsure = [number for number, form in enumerate(self.forms) if not is_checked(form.kind)]
         return await castable(db, [bound[number] for number in unsure], [self.forms[number].sql for number in unsure])
 
 
@@ -131,7 +130,7 @@ async def ask(db: asyncpg.Connection, plan: Plan, grant: Grant, users: Sequence[
     if not users:
         return []
     reader = _Answers(db, plan, grant)
-    unsure = any(form.kind.removesuffix("[]") not in _CHECKED for form in grant.forms)
+    unsure = any(not is_checked(form.kind) for form in grant.forms)
     if not unsure and not grant.may_fail:
         return await reader.read(users)
     found = await attempted(db, lambda: reader.read(users)) if not unsure or await _all_fit(db, grant, users) else None
@@ -186,7 +185,8 @@ def _bound_text(kind: str, value: Any) -> str | None:
 
 # ---------------------------------------------------------------- what PostgreSQL makes of a grant
 async def read_grant(db: asyncpg.Connection, scope: Scope) -> Grant:
-    query, names = positional(scope.grant or "")
+    text = (scope.grant or "").strip().rstrip(";").rstrip()
+    query, names = positional(text)
     statement = await _prepared(db, query, len(names))
     parameters = [each.oid for each in statement.get_parameters()]
     answers = [each.type.oid for each in statement.get_attributes()]
@@ -195,7 +195,7 @@ async def read_grant(db: asyncpg.Connection, scope: Scope) -> Grant:
     def forms(oids: Sequence[int]) -> tuple[Form, ...]:
         return tuple([Form(types.kind(oid), types.sql(oid, -1)) for oid in oids])
 
-    return Grant(scope, names, forms(parameters), forms(answers))
+    return Grant(scope, text, names, forms(parameters), forms(answers))
 
 
 async def _prepared(db: asyncpg.Connection, query: str, parameters: int) -> Any:

@@ -17,6 +17,7 @@ import asyncpg
 
 from syncline.errors import SourceBusyError
 from syncline.source.postgres.trouble import is_connection_lost, is_trouble, source_error
+from syncline.source.postgres.watchdog import Watchdog
 
 POOL_MAX = 12
 """Pooled connections of one process."""
@@ -40,6 +41,10 @@ EXACT = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "xmlbinary": "base64",
+    "xmloption": "content",
+    "array_nulls": "on",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
     "jit": "off",
 }
 """Settings by which values have one exact text; no policy hides rows from us; and no statement of a few milliseconds is
@@ -55,7 +60,7 @@ def milliseconds(seconds: float) -> str:
 
 class Connections:
     """`url` may lead to a pooler in transaction mode; `direct_url` then names the database itself. Opened when first
-    used, in the event loop that uses it."""
+    used, in the event loop that uses it. `watchdog` guards what reads the company's rows."""
 
     def __init__(self, url: str, direct_url: str | None = None, *, size: int = POOL_MAX) -> None:
         self._url = url
@@ -63,6 +68,7 @@ class Connections:
         self._size = size
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
+        self.watchdog = Watchdog(self.direct)
 
     @contextlib.asynccontextmanager
     async def snapshot(self, **settings: str) -> AsyncIterator[asyncpg.Connection]:
@@ -97,6 +103,7 @@ class Connections:
         return connection
 
     async def close(self) -> None:
+        await self.watchdog.close()
         pool, self._pool = self._pool, None
         if pool is None:
             return

@@ -64,11 +64,13 @@ class Cut:
     batches: dict[str, Batch] = field(default_factory=dict)
     buckets: set[str] = field(default_factory=set)
 
-    async def take(self, now_us: int, left_out: Collection[str] = ()) -> Checkpoint | None:
-        """None where nothing of it was news; what was taken is gone from the queues all the same. Of the tables
-        `left_out` nothing is said."""
+    async def take(
+        self, now_us: int, *, broken: Collection[str] = (), stopped: Collection[str] = ()
+    ) -> Checkpoint | None:
+        """None where nothing of it was news; what was taken is gone from the queues all the same. Gaps of the `broken`
+        tables stay, and of the `stopped` ones nothing is told."""
         head, number = self.waiting.head, self.waiting.head.checkpoint + 1
-        gaps = await read_gaps(self.db) if self.waiting.gaps else {}
+        gaps = await read_gaps(self.db, broken) if self.waiting.gaps else {}
         raised = raised_by(self.sql.plan, gaps)
         dirty = list(self.waiting.tables)
         devices = await checkpoint_sql.include(self.db, self.seen, number, all_devices=self.all_devices)
@@ -76,7 +78,7 @@ class Cut:
             await raise_generations(self.db, self.sql.plan, gaps, number)
         if sum(self.waiting.tables.values()) > batch_sql.LARGE:
             await self.db.execute("SET LOCAL enable_seqscan = on; SET LOCAL work_mem = '32MB'")
-        await self._compute(dirty, raised, left_out, number)
+        await self._compute(dirty, raised, stopped, number)
         changes = await self._empty_queues(dirty)
         if not (dirty or gaps or devices or self.waiting.markers):
             return None
@@ -102,7 +104,7 @@ class Cut:
 
     # ------------------------------------------------------------ rows
     async def _compute(
-        self, dirty: Collection[str], raised: Collection[str], left_out: Collection[str], number: int
+        self, dirty: Collection[str], raised: Collection[str], stopped: Collection[str], number: int
     ) -> None:
         for name in dirty:
             if name in self.sql.tables:
@@ -114,7 +116,7 @@ class Cut:
             if batch.old:
                 old[name] = batch_sql.old_images(self.sql.captures[name], batch.size)
         for name, table in self.sql.tables.items():
-            if name in left_out:
+            if name in stopped:
                 continue
             if name in raised:
                 await self._fold_raised(table, number)

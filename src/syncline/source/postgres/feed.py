@@ -214,10 +214,12 @@ class FeedReader:
     async def _outcomes(self, device: str, after: int, upto: int, may_hold: frozenset[str]) -> list[OutcomeRecord]:
         rows = await self._db.fetch(_OUTCOMES, device, after, upto)
         holders = await self._holders(rows, may_hold)
-        return [
-            OutcomeRecord(*row[:7], *_true_state(row[4], row[5], row[9], holders.get((row[4], row[5])), may_hold))
-            for row in rows
-        ]
+        found = []
+        for row in rows:
+            number, kind, code, reason, table, key, conflicts, _, _, image = row
+            state, has_state = _true_state(table, key, image, holders.get((table, key)), may_hold)
+            found.append(OutcomeRecord(number, kind, code, reason, table, key, conflicts, state, has_state))
+        return found
 
     async def _holders(self, rows: Sequence[Any], may_hold: frozenset[str]) -> dict[tuple[str, str], set[str]]:
         """Of the touched rows of which anything can be said (one that was written comes as an entry anyway): which

@@ -39,9 +39,7 @@ async def read_gaps(db: asyncpg.Connection, leave: Collection[str] = ()) -> Gaps
 async def has_gaps(db: asyncpg.Connection, leave: Collection[str] = ()) -> bool:
     """As `read_gaps`, for those who only want to know."""
     return bool(
-        await db.fetchval(
-            "SELECT EXISTS (SELECT FROM syncline.gap WHERE table_name <> ALL($1::text[]))", list(leave)
-        )
+        await db.fetchval("SELECT EXISTS (SELECT FROM syncline.gap WHERE table_name <> ALL($1::text[]))", list(leave))
     )
 
 

@@ -85,7 +85,7 @@ class LapReader(FeedReader):
         """What comes after a place in its bucket and checkpoint."""
         bucket, checkpoint, table, key = at
         is_large = await self._db.fetchval(_IS_LARGE, bucket, checkpoint, 4 * lap.rows)
-        return await self._db.fetch(_REST[is_large], bucket, checkpoint, table, key, lap.rows + 1, lap.bytes)  # type: ignore[no-any-return]
+        return await self._db.fetch(_REST[is_large], bucket, checkpoint, table, key, lap.rows + 1, lap.bytes)
 
 
 class _Lap:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from syncline.model.scopes import Plan, SyncedTable
 from syncline.source.postgres.capture import Capture, captures
+from syncline.source.postgres.listings import Jobs
 from syncline.source.postgres.paths import PathSql
 from syncline.source.postgres.upload_sql import UploadSql
 
@@ -33,13 +34,14 @@ class TableSql:
 @dataclass(frozen=True)
 class PlanSql:
     """`grant_scopes`: of every table that grants read, the scopes whose grants do. `grants`: what PostgreSQL makes of
-    the grants, by scope, kept by `claims` once it has asked."""
+    the grants, by scope, kept by `claims` once it has asked; `jobs`: what the pages of downloads keep between them."""
 
     plan: Plan
     captures: dict[str, Capture]
     tables: dict[str, TableSql]
     grant_scopes: dict[str, frozenset[str]]
     grants: dict[str, Grant] = field(default_factory=dict, compare=False)
+    jobs: Jobs = field(default_factory=Jobs, compare=False)
 
 
 def build_plan_sql(plan: Plan, layouts: dict[str, int]) -> PlanSql:

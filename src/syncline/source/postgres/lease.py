@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 
-from syncline.source.port import TermLostError
+from syncline.errors import SourceBusyError
 from syncline.source.postgres.checkpoint_sql import LOCK_KEYS
 from syncline.source.postgres.connections import Connections, milliseconds
 from syncline.source.postgres.trouble import is_connection_lost, source_error
@@ -40,19 +40,23 @@ class Lease:
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[asyncpg.Connection]:
-        """The session, for one user at a time. TermLostError where it is gone: with it went the lock."""
+        """The session, for one user at a time. SourceBusyError where it is gone: with it went the lock."""
         async with self._turn:
             db = self._session
             if db is None or db.is_closed():
                 await self._drop()
-                raise _lost("The sequencer's session has ended.")
+                raise _lost("it has ended")
             try:
                 yield db
             except Exception as error:
                 if is_connection_lost(error) or db.is_closed():
                     await self._drop()
-                    raise _lost(f"The sequencer's session has ended ({error}).") from error
+                    raise _lost(str(error)) from error
                 raise
+
+    @property
+    def is_open(self) -> bool:
+        return self._session is not None and not self._session.is_closed()
 
     async def take(self) -> bool:
         """Open the session if there is none, and try to become the active sequencer; SourceError where none can be
@@ -87,7 +91,7 @@ class Lease:
             await asyncio.sleep(BEAT_SECONDS)
             if self._turn.locked() or self._session is None:
                 continue
-            with contextlib.suppress(TermLostError):  # whoever uses it next is told
+            with contextlib.suppress(SourceBusyError):  # whoever uses it next is told
                 async with self.session() as db:
                     await db.execute("SELECT 1")
 
@@ -120,5 +124,7 @@ def _limits(db: asyncpg.Connection) -> str:
     return ";".join(limits)
 
 
-def _lost(message: str) -> TermLostError:
-    return TermLostError(message, hint="A new term begins; nothing is lost.")
+def _lost(why: str) -> SourceBusyError:
+    return SourceBusyError(
+        f"The sequencer's session was lost: {why}.", hint="Another one is opened.", code="source_unreachable"
+    )

@@ -27,8 +27,8 @@ _TABLES = ("r", "p")
 
 
 async def reads_of_query(db: asyncpg.Connection, query: str, _parameters: object = None) -> QueryReads:
-    """Tables, columns, views, volatile functions and the number of columns that it answers. ConfigError if it does not
-    work on this database, would write, or reads what no trigger can watch. `:names` are its parameters."""
+    """Tables, columns, views, volatile functions and the number of columns that it answers; the caller is in a
+    transaction. ConfigError if it does not work on this database, would write, or reads what no trigger can watch. `:names` are its parameters."""
     inner = query.strip().rstrip(";").rstrip()
     async with _rolled_back(db, query):
         width = await _define_view(db, inner)
@@ -68,9 +68,8 @@ async def reads_of_filter(db: asyncpg.Connection, table: str, where: str) -> Que
 # ---------------------------------------------------------------- the view
 @asynccontextmanager
 async def _rolled_back(db: asyncpg.Connection, query: str) -> AsyncIterator[None]:
-    """Whatever is done inside leaves no trace; what is wrong with the query becomes a ConfigError."""
-    transaction = db.transaction()
-    await transaction.start()
+    """What is done inside leaves no trace in the caller's transaction; what is wrong with the query becomes a ConfigError."""
+    await db.execute("SAVEPOINT syncline_reads")
     error: asyncpg.PostgresError | None = None
     try:
         yield
@@ -80,7 +79,7 @@ async def _rolled_back(db: asyncpg.Connection, query: str) -> AsyncIterator[None
         error = raised
     finally:
         if not db.is_closed():
-            await transaction.rollback()
+            await db.execute("ROLLBACK TO SAVEPOINT syncline_reads; RELEASE SAVEPOINT syncline_reads")
     if error is not None:
         raise _failure(query, *await _explained(db, error)) from error
 
@@ -170,7 +169,7 @@ def _table_name(row: Any) -> str:
     if row["has_children"]:
         raise ConfigError(
             f'The query reads "{name}", from which other tables inherit: their changes cannot be noticed.',
-            hint="Write ONLY before its name, or read the tables that hold the rows.",
+            hint="Read the tables that hold the rows.",
             code="virtual_table",
         )
     if row["kind"] not in _TABLES or row["persistence"] == "t" or row["schema"] == SCHEMA:
@@ -193,6 +192,7 @@ async def _meant(db: asyncpg.Connection, message: str) -> str:
         return ""
     rows = await db.fetch(queries("reads.sql")["names"])
     missing = found[2] or found[3]
-    if found[1] == "relation":
-        return nearest(missing, {row["relation"] for row in rows}).strip()
-    return nearest(missing.rpartition(".")[2], {row["name"] for row in rows if row["name"]}).strip()
+    if found[1] == "column":
+        missing = missing.rpartition(".")[2]
+    names = {row["relation" if found[1] == "relation" else "name"] for row in rows} - {None, missing}
+    return nearest(missing, names).strip()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -41,7 +40,6 @@ class Records:
 
     def put(self, device: DeviceRow, outcome: StoredOutcome) -> None:
         now = self._clock.now_us()
-        outcome = replace(outcome, table=self.storable(outcome.table))
         self._lines[_OUTCOMES].append(self._storable_line(outcome_line(device, outcome, now)))
         self._lines[_CONFLICTS] += map(self._storable_line, conflict_lines(device, outcome, now))
         if outcome.kind == "rejected":

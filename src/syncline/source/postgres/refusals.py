@@ -1,12 +1,12 @@
 """What PostgreSQL's errors mean for an upload: whose fault it is, and what the nurse is told.
 
-    treatment  what happens                                          which errors
-    reject     back to the savepoint; the mutation is refused        a constraint, a cast, a policy, a RAISE, or whatever
-                                                                     a rule of the company's fails with
-    restart    the whole transaction again, from its first group;    deadlocks, serialization, locks, time-outs, a lost
-               SourceBusyError when that has not helped for a while  connection, fail-over, a full disk
-    stop       SourceError: somebody has to mend it, nothing is      a missing right of ours, a moved schema, damage
-               refused and nothing is lost
+    treatment  what happens                                   which errors
+    reject     back to the savepoint; that mutation is        a constraint, a cast, a policy, a RAISE, or whatever a
+               refused                                        rule of the company's fails with
+    restart    the whole transaction again, from its first    deadlocks, serialization, locks, time-outs, a lost
+               group; SourceBusyError if that does not help   connection, fail-over, a full disk
+    stop       SourceError: somebody has to mend it; nothing  a missing right of ours, a moved schema, damage
+               is refused and nothing is lost
 
 PostgreSQL gives up more than the statement that failed: what other databases answer by trying the statement again is a
 restart here. A reason names constraints and columns, never values: DETAIL has those of other rows, and stays here.

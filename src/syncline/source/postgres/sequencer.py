@@ -17,6 +17,7 @@ from syncline.clock import Clock
 from syncline.errors import SourceError
 from syncline.source.port import Checkpoint, Head, TermLostError
 from syncline.source.postgres.adopting import Attachment
+from syncline.source.postgres.capture import Capture
 from syncline.source.postgres.checkpoint_sql import HAS_NEWS, Seen, poll_sql, waiting_sql
 from syncline.source.postgres.connections import Connections, milliseconds
 from syncline.source.postgres.cut import Cut, Waiting
@@ -26,7 +27,7 @@ from syncline.source.postgres.lease import HEAD_MOVED, Lease
 from syncline.source.postgres.scratch import ScratchTables
 from syncline.source.postgres.signatures import store_signatures
 from syncline.source.postgres.trouble import is_connection_lost, source_error
-from syncline.source.postgres.watchdog import Watchdog, with_patience
+from syncline.source.postgres.watchdog import with_patience
 
 LOCK_SECONDS = 0.1
 """Whoever holds a table against us is the host: a cut waits no longer than this, and comes again."""
@@ -37,10 +38,9 @@ class PostgresSequencer:
     """One per process: the active one while it holds the lease, a standby otherwise. `head` is the checkpoint that it
     left last."""
 
-    def __init__(self, connections: Connections, clock: Clock, watchdog: Watchdog | None = None) -> None:
-        self._connections = connections
+    def __init__(self, connections: Connections, clock: Clock) -> None:
         self._clock = clock
-        self._watchdog = watchdog or Watchdog(connections)
+        self._watchdog = connections.watchdog
         self._woken = asyncio.Event()
         self._bell = Doorbell(self._woken)
         self._lease = Lease(connections, self._heard)
@@ -74,7 +74,7 @@ class PostgresSequencer:
         async with db.transaction():
             await db.execute(_FENCE)
             await attached.standing.require(db)
-            await mark_gaps(db, await store_signatures(db, attached.plan))
+            await self._store(db, attached)
             row = await db.fetchrow("SELECT head, time_us FROM syncline.checkpoint")
             number, time_us = (row["head"], row["time_us"]) if row else (0, 0)
             time_us = max(self._clock.now_us(), time_us)
@@ -97,13 +97,19 @@ class PostgresSequencer:
         if not self._lease.is_held or self._attached is None:
             return
         async with self._lease.session() as db:
-            await self._told(self._store(db, attached))
+            await self._told(self._take_plan(db, attached))
             self._attached, self._scratch = attached, ScratchTables()
 
-    async def _store(self, db: asyncpg.Connection, attached: Attachment) -> None:
+    async def _take_plan(self, db: asyncpg.Connection, attached: Attachment) -> None:
         async with db.transaction():
             await db.execute(_FENCE)
-            await mark_gaps(db, await store_signatures(db, attached.plan))
+            await self._store(db, attached)
+
+    @staticmethod
+    async def _store(db: asyncpg.Connection, attached: Attachment) -> None:
+        """Tables of which devices are to hold something else than was served before get a gap: the next checkpoint
+        raises their generation."""
+        await mark_gaps(db, await store_signatures(db, attached.plan), "plan")
 
     async def end_term(self, term: str) -> None:
         """Another process may go on."""
@@ -112,7 +118,6 @@ class PostgresSequencer:
 
     async def close(self) -> None:
         await self._lease.release()
-        await self._watchdog.close()
 
     # ------------------------------------------------------------ checkpoint
     async def take_checkpoint(self, term: str) -> Checkpoint | None:
@@ -121,6 +126,7 @@ class PostgresSequencer:
         attached = self._attached
         if attached is None:
             raise SourceError("This process is not the sequencer.", code="not_sequencer")
+        await self._regain()
         async with self._lease.session() as db:
             self._woken.clear()
             if not await self._told(self._poll(db, attached, term)):
@@ -129,13 +135,23 @@ class PostgresSequencer:
             await self._told(self._bell.clear(db))
             return await with_patience(lambda: self._told(self._cut(db, attached, term)))
 
+    async def _regain(self) -> None:
+        """A session that was lost is opened again, and with it the lock taken. If nobody has begun a term meanwhile,
+        ours goes on; of what transactions were seen nothing is believed, for the server may be another one."""
+        if self._lease.is_open and self._lease.is_held:
+            return
+        if not await self._lease.take():
+            raise _superseded()
+        self._scratch, self._seen, self._all_devices = ScratchTables(), Seen(), True
+
     async def _poll(self, db: asyncpg.Connection, attached: Attachment, term: str) -> bool:
         """Whether anything waits; about 0.1 ms where nothing does."""
-        left_out = attached.standing.broken
-        looked_at = [capture for name, capture in attached.sql.captures.items() if name not in left_out]
-        row = await db.fetchrow(poll_sql(looked_at), *self._seen.arguments)
+        looked_at = _followed(attached)
+        row = await db.fetchrow(
+            poll_sql(looked_at.values()), *self._seen.arguments, list(attached.standing.broken)
+        )
         self._require_ours(row, term)
-        if not row["waits"] and not left_out:
+        if not row["waits"] and len(looked_at) == len(attached.sql.captures):
             self._seen = Seen.parse(row["snapshot"])
         return bool(row["waits"]) or self._all_devices
 
@@ -143,10 +159,7 @@ class PostgresSequencer:
         """TermLostError where it is not what this sequencer left: another one took over, or a backup was restored."""
         found = Head(row["term"], row["head"], row["time_us"]) if row else None
         if found is None or found.term != term or found != self.head:
-            raise TermLostError(
-                "Another sequencer has taken over this source, or it was restored from a backup.",
-                hint="A new term begins; nothing is lost.",
-            )
+            raise _superseded()
         return found
 
     async def _cut(self, db: asyncpg.Connection, attached: Attachment, term: str) -> Checkpoint | None:
@@ -167,18 +180,16 @@ class PostgresSequencer:
             await _roll_back(db)
 
     async def _compute(self, db: asyncpg.Connection, attached: Attachment, term: str) -> Checkpoint | None:
-        captures = attached.sql.captures
-        row = await db.fetchrow(waiting_sql(captures.values()), *self._seen.arguments)
+        captures, standing = _followed(attached), attached.standing
+        row = await db.fetchrow(waiting_sql(captures.values()), *self._seen.arguments, list(standing.broken))
         head = self._require_ours(row, term)
-        await attached.standing.require(db)
-        left_out = frozenset(attached.standing.broken)
-        counts = dict(zip(captures, row["counts"], strict=True))
-        dirty = {name: count for name, count in counts.items() if count and name not in left_out}
-        is_all = not any(counts.get(name) for name in left_out)
+        await standing.require(db)
+        dirty = {name: count for name, count in zip(captures, row["counts"], strict=True) if count}
+        is_all = len(captures) == len(attached.sql.captures)
         waiting = Waiting(head, row["snapshot"], dirty, row["markers"], row["uploads"], row["gaps"], is_all)
         await self._scratch.require(db, attached.sql, dirty)
         cut = Cut(db, attached.sql, self._seen, waiting, all_devices=self._all_devices)
-        checkpoint = await cut.take(self._clock.now_us(), left_out)
+        checkpoint = await cut.take(self._clock.now_us(), broken=standing.broken, stopped=standing.stopped)
         await db.execute(f"NOTIFY {HEAD_MOVED}; COMMIT" if checkpoint else "COMMIT")
         self._scratch.committed()
         self._all_devices = False
@@ -192,8 +203,9 @@ class PostgresSequencer:
     async def wait_for_change(self, seconds: float) -> bool:
         """Until somebody has committed or woken us, or for so long. A standby waits for a new checkpoint."""
         attached, head = self._attached, self.head
-        if attached is None or head is None or not self._lease.is_held:
+        if attached is None or head is None:
             return await self._bell.slept(seconds)
+        await self._regain()
         ends = self._now() + seconds
         for pause in self._bell.pauses():
             remaining = ends - self._now()
@@ -224,6 +236,19 @@ class PostgresSequencer:
             if is_connection_lost(error):
                 raise
             raise source_error(error) from error
+
+
+def _followed(attached: Attachment) -> dict[str, Capture]:
+    """All captured tables, but for those of which nothing can be told while capture is lost."""
+    stopped = attached.standing.stopped | attached.standing.broken
+    return {name: capture for name, capture in attached.sql.captures.items() if name not in stopped}
+
+
+def _superseded() -> TermLostError:
+    return TermLostError(
+        "Another sequencer has taken over this source, or it was restored from a backup.",
+        hint="A new term begins; nothing is lost.",
+    )
 
 
 async def _roll_back(db: asyncpg.Connection) -> None:

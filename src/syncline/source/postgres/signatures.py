@@ -20,9 +20,7 @@ _ROWS_AT_ONCE = 5_000
 
 
 async def read_signatures(db: asyncpg.Connection) -> dict[str, StoredSignature]:
-    rows = await db.fetch(
-        "SELECT name, value FROM syncline.meta WHERE starts_with(name, $1)", SIGNATURE_PREFIX
-    )
+    rows = await db.fetch("SELECT name, value FROM syncline.meta WHERE starts_with(name, $1)", SIGNATURE_PREFIX)
     return {name.removeprefix(SIGNATURE_PREFIX): StoredSignature.parse(text) for name, text in rows}
 
 
@@ -77,7 +75,8 @@ async def fold_waiting(db: asyncpg.Connection, capture: Capture, known: StoredSi
     masks = [f"m_{index}" for index in range((len(known.watched) + MASK_BITS - 1) // MASK_BITS)]
     masks = [name for name in masks if name in columns]
     parts = [json_sql(table.column(name), f"l.k_{index}") for index, name in enumerate(known.key, 1)]
-    key = f"'[' || {" || ',' || ".join(parts)} || ']'"
+    listed = " || ',' || ".join(parts)
+    key = f"'[' || {listed} || ']'"
     query = f"SELECT {key}, op::text, stamp, writer{''.join(f', {mask}' for mask in masks)} FROM {capture.changelog} l"
     changes: dict[str, Changes] = {}
     for row in await db.fetch(f"{query} ORDER BY id"):

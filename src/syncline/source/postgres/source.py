@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from syncline.clock import Clock
-from syncline.errors import NotProvisionedError, SchemaChangedError
+from syncline.errors import NotProvisionedError
 from syncline.model.schema import Schema
 from syncline.model.scopes import Plan, QueryReads
 from syncline.source.port import (
@@ -85,6 +85,7 @@ class PostgresSource:
         self._db = Connections(url, direct_url)
         self._sequencer = PostgresSequencer(self._db, clock)
         self._retention = Retention(clock)
+        self._migration = suspending.Migration(self._db)
         self._attachment: Attachment | None = None
 
     # ------------------------------------------------------------ plumbing
@@ -106,6 +107,7 @@ class PostgresSource:
         return await attached.standing.reading(self._db, lambda db: work(db, attached), rows=rows)
 
     async def close(self) -> None:
+        await self._migration.end()
         await self._sequencer.close()
         await self._db.close()
 
@@ -124,7 +126,9 @@ class PostgresSource:
 
     # ------------------------------------------------------------ provisioning
     async def provision(self, plan: Plan) -> ProvisionReport:
-        return await provisioning.provision(self._db, plan, self._service_role, self._tell)
+        report = await provisioning.provision(self._db, plan, self._service_role, self._tell)
+        await self._migration.end()
+        return report
 
     async def provision_script(self, plan: Plan) -> tuple[str, ...]:
         return provisioning.script(plan, self._service_role)
@@ -140,23 +144,22 @@ class PostgresSource:
         self._attachment = await self._read(lambda db: adopting.attach(db, plan))
 
     async def adopt(self, plan: Plan) -> None:
-        try:
-            attachment = await self._read(lambda db: adopting.attach(db, plan))
-        except SchemaChangedError:
-            await adopting.put_back(self._db, plan, self._attachment, self._tell)
-            attachment = await self._read(lambda db: adopting.attach(db, plan))
+        attachment = await adopting.adopt(self._db, plan, self._attachment, self._tell)
         await self._sequencer.follow(attachment)
         self._attachment = attachment
 
     async def require_schema(self) -> None:
         await self._read(self._attached().standing.require)
 
+    def stopped(self) -> frozenset[str]:
+        return self._attachment.standing.stopped if self._attachment else frozenset()
+
     def layouts(self) -> Mapping[str, int]:
         return self._attachment.layouts if self._attachment else {}
 
     # ------------------------------------------------------------ migrations
     async def suspend(self, tables: Collection[str] | None = None) -> frozenset[str]:
-        return await suspending.suspend(self._db, tables, self._tell)
+        return await self._migration.begin(tables, self._tell)
 
     async def suspend_script(self, tables: Collection[str] | None = None) -> tuple[str, ...]:
         return await self._read(lambda db: suspending.suspend_script(db, tables))

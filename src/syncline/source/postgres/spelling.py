@@ -6,7 +6,7 @@ types that is known without asking; the database is asked for the rest, once per
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
@@ -78,9 +78,8 @@ class Spelling:
         found = [self._without_asking(place, mutation, asked) for place, mutation in enumerate(mutations)]
         for question, answer in zip(asked, await self._answers(asked, together=together), strict=True):
             found[question.place] = _respelled(found[question.place], question, answer)
-        respelled = frozenset(
-            now.number for sent, now in zip(mutations, found, strict=True) if not _are_alike(sent, now)
-        )
+        pairs = zip(mutations, found, strict=True)
+        respelled = frozenset(now.number for sent, now in pairs if sent is not now and not _are_alike(sent, now))
         return Prepared(tuple(found), waves_of(found), respelled)
 
     def _without_asking(self, place: int, mutation: Mutation, asked: list[_Asked]) -> Mutation:
@@ -89,9 +88,10 @@ class Spelling:
             return mutation  # refused when it is judged
         table = entry.synced.table
         names = set(table.column_names)
-        key = []
-        for index, name in enumerate(mutation.key_columns):
-            key.append(self._form(place, table, name, index, mutation.key[index], asked))
+        key = tuple(
+            self._form(place, table, name, index, mutation.key[index], asked)
+            for index, name in enumerate(mutation.key_columns)
+        )
         changes = {}
         for name, (new, was) in mutation.changes.items():
             if name in names and not table.column(name).generated:
@@ -99,7 +99,9 @@ class Spelling:
                 was = was if isinstance(form, Unknown) else form
                 new = self._form(place, table, name, None, new, asked)
             changes[name] = (new, was)
-        return replace(mutation, key=tuple(key), changes=changes)
+        if key == mutation.key and changes == mutation.changes and _types(changes) == _types(mutation.changes):
+            return mutation
+        return replace(mutation, key=key, changes=changes)
 
     @staticmethod
     def _form(place: int, table: Table, name: str, key_index: int | None, value: Value, asked: list[_Asked]) -> Value:
@@ -151,9 +153,12 @@ def _respelled(mutation: Mutation, question: _Asked, answer: Value) -> Mutation:
     return replace(mutation, key=key)
 
 
+def _types(changes: Mapping[str, tuple[Value, Value]]) -> list[tuple[type, type]]:
+    """1 and 1.0 are equal to Python."""
+    return [(type(new), type(was)) for new, was in changes.values()]
+
+
 def _are_alike(sent: Mutation, now: Mutation) -> bool:
-    if sent is now:
-        return True
     if key_text(sent.key) != key_text(now.key):
         return False
     return all(same(new, now.changes[column][0]) for column, (new, _) in sent.changes.items())

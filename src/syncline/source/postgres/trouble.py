@@ -69,6 +69,8 @@ def source_error(error: BaseException) -> SourceError:
             hint="Name the database itself in [source] direct_url.",
             code="source_pooler",
         )
+    if state == "57P03":
+        return SourceBusyError(f"The source database is only starting: {words}.", hint=_AGAIN, code="source_starting")
     if state.startswith("08") or state in _GONE_CODES:
         return SourceBusyError(f"The source database is not there: {words}.", hint=_AGAIN, code="source_unreachable")
     if state in _BUSY:

@@ -7,79 +7,31 @@ one (a rule of the company's wrote one of its rows again, or swallowed a change)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
 
 import asyncpg
 
 from syncline.clock import Clock
-from syncline.log import logger
 from syncline.model.merge import Stamp
 from syncline.protocol.messages import Mutation
-from syncline.source.port import (
-    Claims,
-    DeviceRow,
-    PiecemealError,
-    Prepared,
-    RowRead,
-    SourceRefusedError,
-    StoredOutcome,
-)
+from syncline.source.port import Claims, DeviceRow, Prepared, RowRead, StoredOutcome
+from syncline.source.postgres.blame import Blame
 from syncline.source.postgres.claims import granted
-from syncline.source.postgres.company import PIECEMEAL_GROUPS, Company, WriteOptions
-from syncline.source.postgres.layout import PlanSql, TableSql
+from syncline.source.postgres.company import Company, WriteOptions
+from syncline.source.postgres.layout import PlanSql
 from syncline.source.postgres.records import Records
-from syncline.source.postgres.refusals import POLICY_REFUSES, Treatment, refusal_of, treatment
+from syncline.source.postgres.registry import find_device
+from syncline.source.postgres.row_reader import RowReader
+from syncline.source.postgres.row_writer import RowWriter
 from syncline.source.postgres.spelling import Spelling, same_in
-from syncline.source.postgres.types import value_of
-from syncline.source.postgres.upload_sql import UploadSql, arrays
-from syncline.source.stamps import RowStamps
+from syncline.source.postgres.touches import Touch, Touches
+from syncline.source.postgres.upload_group import UploadGroup, Write
 from syncline.values import Key, Value, key_text, same
-
-_log = logger("upload")
-Place = tuple[str, Key]
-"""A table's name, and a key in it."""
-
-
-class _Write(NamedTuple):
-    table: str
-    key: Key
-    operation: str
-    values: dict[str, Value]
-    stamp: Stamp
-    changes_row: bool
-
-
-class _Touch(NamedTuple):
-    key: Key
-    stamp: Stamp
-    masks: list[int]
-
-
-@dataclass
-class _Group:
-    """`wave`: what is judged now, and by which operations. `read`, `buckets`: of rows as they are before `waiting` is
-    written; `written`: what has been, or waits to be. `table`: the last one written."""
-
-    together: bool = False
-    wave: dict[Place, set[str]] = field(default_factory=dict)
-    read: dict[Place, RowRead] = field(default_factory=dict)
-    buckets: dict[Place, frozenset[str]] = field(default_factory=dict)
-    written: dict[str, dict[Key, None]] = field(default_factory=dict)
-    waiting: list[_Write] = field(default_factory=list)
-    table: str = ""
-
-    def forget(self) -> None:
-        """What was read may be otherwise now."""
-        self.read.clear()
-        self.buckets.clear()
 
 
 class PostgresWrite:
-    """`WriteTransaction` of the port, on a connection that is inside a READ COMMITTED transaction. Locks come first,
-    then each row and its stamps in one statement, since the sequencer moves stamps from the queue to `row_state`."""
+    """`WriteTransaction` of the port, on a connection that is inside a READ COMMITTED transaction."""
 
     def __init__(
         self,
@@ -94,16 +46,16 @@ class PostgresWrite:
         self._sql = sql
         self._clock = clock
         self._options = options
-        self._is_last_try = is_last_try
         self._begun = clock.monotonic_seconds()
         self._company = Company(connection, options.role)
+        self._blame = Blame(sql, has_role=bool(options.role), is_last_try=is_last_try)
+        self._reader = RowReader(connection, sql, self._company, self._blame)
+        self._writer = RowWriter(connection, sql, self._company, self._blame, options)
         self._records = Records(connection, clock)
         self._spelling = Spelling(connection, sql)
-        self._group = _Group()
-        self._touches: dict[str, list[_Touch]] = {}
-        self._known_keys: set[tuple[str, str]] = set()
+        self._touches = Touches(connection, sql)
+        self._group = UploadGroup()
         self._refused_inserts: set[tuple[str, str]] | None = None
-        self._uploads: dict[str, UploadSql] = {}
         self._is_deferred = False
 
     async def begin(self, claims: Claims | None) -> None:
@@ -112,22 +64,11 @@ class PostgresWrite:
     def elapsed_seconds(self) -> float:
         return self._clock.monotonic_seconds() - self._begun
 
-    def _upload(self, table: str) -> UploadSql:
-        if table not in self._uploads:
-            self._uploads[table] = self._sql.tables[table].upload
-        return self._uploads[table]
-
     # ------------------------------------------------------------ exactly once
     async def lock_device(self, device: str) -> DeviceRow | None:
         if self._records.storable(device) != device:
             return None
-        row = await self._db.fetchrow(
-            "SELECT d.device, d.number, d.owner, d.last, d.last_stamp, greatest("
-            "(SELECT floor_us FROM syncline.pulse), (SELECT time_us FROM syncline.checkpoint), 0) "
-            "FROM syncline.device AS d WHERE d.device = $1 FOR UPDATE OF d",
-            device,
-        )
-        return DeviceRow(*row) if row else None
+        return await find_device(self._db, device, lock=True)
 
     async def known_ids(self, ids: Iterable[bytes]) -> dict[bytes, str]:
         rows = await self._db.fetch("SELECT id, device FROM syncline.outcome WHERE id = ANY($1::bytea[])", list(ids))
@@ -166,7 +107,7 @@ class PostgresWrite:
     async def savepoint(self) -> None:
         await self._flush()
         await self._records.flush()  # else a rollback to it could take outcomes of earlier groups along
-        self._group = _Group()
+        self._group = UploadGroup()
         await self._db.execute("SAVEPOINT syncline_group")
 
     async def prepare(self, mutations: Sequence[Mutation], *, together: bool) -> Prepared:
@@ -174,7 +115,8 @@ class PostgresWrite:
         if together or self._is_deferred:
             await self._db.execute("SET CONSTRAINTS ALL DEFERRED")
         prepared = await self._spelling.prepare(mutations, together=together)
-        self._known_keys.update((mutation.table, key_text(mutation.key)) for mutation in prepared.mutations)
+        for mutation in prepared.mutations:
+            self._touches.know(mutation.table, mutation.key)
         return prepared
 
     def _goes_piecemeal(self, tables: set[str]) -> bool:
@@ -195,13 +137,13 @@ class PostgresWrite:
             await self._company.enter()
             await self._db.execute("SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT syncline_group")
         except asyncpg.PostgresError as error:
-            raise self._refused(self._group.table, error) from error
+            raise self._blame.of(self._group.table, error, together=self._group.together) from error
         await self._company.leave()
-        self._group = _Group()
+        self._group = UploadGroup()
 
     async def rollback_to_savepoint(self) -> None:
-        self._group = _Group()
-        self._touches.clear()
+        self._group = UploadGroup()
+        self._touches.forget()
         await self._db.execute("ROLLBACK TO SAVEPOINT syncline_group; RELEASE SAVEPOINT syncline_group")
         self._company.was_rolled_back()
 
@@ -215,13 +157,7 @@ class PostgresWrite:
                 group.wave.setdefault((mutation.table, mutation.key), set()).add(mutation.operation)
         group.forget()
         if group.together:
-            tables: dict[str, list[Key]] = {}
-            for table, key in group.wave:
-                tables.setdefault(table, []).append(key)
-            for table in sorted(tables):
-                await self._lock(table, tables[table])
-            for table, keys in tables.items():
-                await self._read(table, keys)
+            await self._reader.read_wave(group)
 
     def same(self, table: str, column: str, a: Value, b: Value) -> bool:
         return same_in(self._sql.tables[table].synced.table.column(column), a, b)
@@ -235,217 +171,58 @@ class PostgresWrite:
         await self._flush_writes()
         known = self._group.buckets
         if (table, key) not in known:
-            await self._find_buckets(table, [*self._group.written.get(table, {}), key])
+            await self._reader.find_buckets(self._group, table, [*self._group.written.get(table, {}), key])
         return known[table, key]
-
-    async def _find_buckets(self, table: str, keys: Sequence[Key]) -> None:
-        keys = list(dict.fromkeys(keys))
-        upload = self._upload(table)
-        found: list[set[str]] = [set() for _ in keys]
-        for statement in upload.buckets:
-            for place, bucket in await self._db.fetch(statement, *upload.key_arrays(keys)):
-                found[place - 1].add(bucket)
-        for key, buckets in zip(keys, found, strict=True):
-            self._group.buckets[table, key] = frozenset(buckets)
 
     # ------------------------------------------------------------ rows
     async def read_row(self, table: str, key: Key) -> RowRead:
         if (table, key) not in self._group.read:
             await self._flush()
             if (table, key) in self._group.wave:
-                await self._lock(table, [key])
-            await self._read(table, [key])
+                await self._reader.lock(self._group, table, [key])
+            await self._reader.read(self._group, table, [key])
         return self._group.read[table, key]
-
-    async def _lock(self, table: str, keys: Sequence[Key]) -> None:
-        """Rows that are to be made are not there, and if they are, stay as they are."""
-        entry = self._sql.tables[table]
-        wave = self._group.wave
-        wanted = [key for key in keys if wave[table, key] != {"I"} or entry.synced.keys == "natural"]
-        if not wanted:
-            return
-        goes = any("D" in wave[table, key] for key in wanted)
-        upload = self._upload(table)
-        try:
-            await self._company.enter()
-            await self._db.execute(upload.lock("UPDATE" if goes else "NO KEY UPDATE"), *upload.key_arrays(wanted))
-        except asyncpg.PostgresError as error:
-            raise self._refused(table, error) from error
-        await self._company.leave()
-
-    async def _read(self, table: str, keys: Sequence[Key]) -> None:
-        upload, entry = self._upload(table), self._sql.tables[table]
-        texts = [key_text(key) for key in keys]
-        rows = await self._db.fetch(upload.read, *upload.key_arrays(keys), texts)
-        await self._find_buckets(table, [keys[row[0] - 1] for row in rows if row[1]])
-        mends = [value_of(column) for column in upload.described(upload.columns)]
-        for row in rows:
-            key = keys[row[0] - 1]
-            values = None
-            if row[1]:
-                values = {
-                    column: mend(value) if mend else value
-                    for column, mend, value in zip(upload.columns, mends, row[4:], strict=True)
-                }
-            stamps = _folded(entry, row[2], row[3])
-            known = {column: stamp for column in entry.synced.values if (stamp := stamps.of(column))}
-            buckets = self._group.buckets.get((table, key), frozenset()) if row[1] else frozenset()
-            self._group.read[table, key] = RowRead(values, known, stamps.born, stamps.died, buckets)
 
     async def write_row(self, table: str, key: Key, operation: str, values: Mapping[str, Value], stamp: Stamp) -> bool:
         row = self._group.read.get((table, key))
         held = row.values if row else None
         changes = held is None or any(not same(held[column], value) for column, value in values.items())
-        write = _Write(table, key, operation, dict(values), stamp, changes or operation != "U")
+        write = Write(table, key, operation, dict(values), stamp, changes or operation != "U")
+        names = self._sql.tables[table].synced.key
         self._group.table = table
         if operation != "D":
-            self._group.written.setdefault(table, {})[self._key_after(write)] = None
-        if self._group.together and not any(column in self._sql.tables[table].synced.key for column in values):
+            self._group.written.setdefault(table, {})[write.key_after(names)] = None
+        if self._group.together and write.key_after(names) == key:
             self._group.waiting.append(write)
             return True
         await self._flush()
-        return await self._write_one(write)
-
-    def _key_after(self, write: _Write) -> Key:
-        names = self._sql.tables[write.table].synced.key
-        return tuple(write.values.get(name, value) for name, value in zip(names, write.key, strict=True))
-
-    async def _write_one(self, write: _Write) -> bool:
         self._group.forget()
-        await self._company.enter(write.stamp)
-        count = await self._execute([write])
-        await self._company.leave()
-        if write.operation == "U" and count:
-            noted = await self._restamp(write.table, [write], write.stamp)
-            return noted > 0 or not write.changes_row
-        if not count and write.operation != "I" and await self._company.hides_rows(self._upload(write.table).place):
-            raise SourceRefusedError("rls", POLICY_REFUSES)
-        return count != 0
+        return await self._writer.write(write)
 
     async def _flush_writes(self) -> None:
-        """All that was held back. PiecemealError unless every write did what it would have done alone."""
-        writes, self._group.waiting = self._group.waiting, []
-        if not writes:
-            return
-        self._group.forget()
-        statements: dict[tuple[str, str, tuple[str, ...]], list[_Write]] = {}
-        tables: dict[str, list[_Write]] = {}
-        for write in writes:
-            statements.setdefault((write.table, write.operation, tuple(write.values)), []).append(write)
-            tables.setdefault(write.table, []).append(write)
-        noted = max(write.stamp for write in writes)
-        await self._company.enter(noted)
-        for alike in statements.values():
-            if await self._execute(alike) != len(alike):
-                raise PiecemealError
-        await self._company.leave()
-        for table, its in tables.items():
-            if await self._restamp(table, its, noted) != sum(write.changes_row for write in its):
-                self._options.piecemeal[table] = PIECEMEAL_GROUPS
-                raise PiecemealError
-
-    async def _execute(self, writes: Sequence[_Write]) -> int:
-        """Writes of one table, operation and set of columns, in one statement. How many rows it changed."""
-        table, _, operation, values, _, _ = writes[0]
-        upload, columns = self._upload(table), tuple(values)
-        names = [*upload.key, *upload.described(columns)]
-        if operation == "D":
-            sql = upload.delete
-        else:
-            sql = upload.insert(columns) if operation == "I" else upload.update(columns)
-        try:
-            rows = arrays(names, [(*write.key, *write.values.values()) for write in writes])
-        except ValueError as error:
-            raise SourceRefusedError("type", f"A value cannot be stored: {error}.") from error
-        try:
-            status = await self._db.execute(sql, *rows)
-        except asyncpg.PostgresError as error:
-            raise self._refused(table, error) from error
-        return int(status.rpartition(" ")[2])
-
-    async def _restamp(self, table: str, writes: Sequence[_Write], noted: Stamp) -> int:
-        """Give each change of these rows that capture noted with one stamp that of its own mutation. How many there
-        are."""
-        rows: dict[Key, int] = {}
-        for write in writes:
-            rows[write.key] = rows[self._key_after(write)] = write.stamp.time_us
-        upload = self._upload(table)
-        status = await self._db.execute(
-            upload.restamp, *upload.key_arrays(list(rows)), list(rows.values()), noted.time_us, noted.writer
-        )
-        return int(status.rpartition(" ")[2])
-
-    def _refused(self, table: str, error: asyncpg.PostgresError) -> Exception:
-        """What to raise. The error itself where it is not the data's fault."""
-        if treatment(error, is_last_try=self._is_last_try) is not Treatment.REJECT and not self._is_forbidden(error):
-            return error
-        if self._group.together:
-            return PiecemealError(str(error.sqlstate))
-        refusal = refusal_of(error, lambda text: self._names_hidden(table, error, text))
-        if refusal.code == "refused":
-            _log.warning("a write to %s was refused by the database (SQLSTATE %s)", table, error.sqlstate)
-        return refusal
-
-    def _is_forbidden(self, error: asyncpg.PostgresError) -> bool:
-        return bool(self._options.role) and error.sqlstate == "42501"
-
-    def _names_hidden(self, table: str, error: asyncpg.PostgresError, text: str) -> bool:
-        """Whether it names a column that devices do not hold, or a table that does not sync."""
-        where = (getattr(error, "schema_name", None), getattr(error, "table_name", None))
-        tables = [entry for name, entry in self._sql.tables.items() if name == table]
-        if where[1]:
-            there = [entry for entry in self._sql.tables.values() if entry.synced.table.place in (where, ())]
-            if not there:
-                return True
-            tables += there
-        hidden = {name.lower() for entry in tables for name in hidden_columns(entry)}
-        return any(name in text.lower() for name in hidden)
+        if self._group.waiting:
+            self._group.forget()
+            await self._writer.write_waiting(self._group)
 
     # ------------------------------------------------------------ touches
     async def touch(self, table: str, key: Key, columns: Iterable[str] = (), stamp: Stamp | None = None) -> None:
         known = self._spelling.known_key(table, key)
-        if known is None:
+        if known is None or None in known:
             return
         masks = self._sql.tables[table].capture.mask_of(set(columns))
-        self._touches.setdefault(table, []).append(_Touch(known, stamp or Stamp(0), masks))
+        self._touches.add(table, Touch(known, stamp or Stamp(0), masks))
 
     async def _flush(self) -> None:
         await self._flush_writes()
-        if not self._touches:
-            return
-        touches, self._touches = self._touches, {}
-        self._group.forget()
-        for table, its in touches.items():
-            doubted = [each for each in its if (table, key_text(each.key)) not in self._known_keys]
-            sure = [each for each in its if (table, key_text(each.key)) in self._known_keys]
-            if sure:
-                await self._note_touches(table, sure)
-            for each in doubted:
-                await self._note_if_key(table, each)
-
-    async def _note_touches(self, table: str, touches: Sequence[_Touch]) -> None:
-        upload = self._upload(table)
-        masks: list[list[Any]] = [list(word) for word in zip(*(each.masks for each in touches), strict=True)]
-        stamps = [each.stamp.time_us for each in touches]
-        writers = [each.stamp.writer for each in touches]
-        keys = upload.key_arrays([each.key for each in touches])
-        await self._db.execute(upload.touch, *keys, stamps, writers, *masks)
-
-    async def _note_if_key(self, table: str, touch: _Touch) -> None:
-        """A key that is none of the column's type is no row's: nothing has to be told of it."""
-        await self._db.execute("SAVEPOINT syncline_touch")
-        try:
-            await self._note_touches(table, [touch])
-        except asyncpg.PostgresError as error:
-            if treatment(error) is not Treatment.REJECT:
-                raise
-            await self._db.execute("ROLLBACK TO SAVEPOINT syncline_touch")
-        await self._db.execute("RELEASE SAVEPOINT syncline_touch")
+        if self._touches:
+            self._group.forget()
+            await self._touches.flush()
 
     # ------------------------------------------------------------ records
     async def record(self, device: DeviceRow, outcome: StoredOutcome) -> None:
         known = self._spelling.known_key(outcome.table, outcome.key)
-        outcome = replace(outcome, key=known or outcome.key)
+        if known is not None and known != outcome.key:
+            outcome = replace(outcome, key=known)
         if outcome.kind == "rejected" and outcome.operation == "I":
             refused = await self._refusals_of(device.device)
             refused.add((outcome.table, self._records.storable(key_text(outcome.key))))
@@ -454,17 +231,3 @@ class PostgresWrite:
     async def finish_device(self, device: DeviceRow, last: int, last_stamp_us: int, floor: int) -> None:
         await self._flush()
         await self._records.finish_device(device, last, last_stamp_us, floor)
-
-
-def _folded(entry: TableSql, stored: str | None, waiting: str | None) -> RowStamps:
-    """What is sequenced, and what still waits in the changelog folded over it (rule 12)."""
-    stamps = RowStamps.parse(stored)
-    for op, stamp, writer, *masks in json.loads(waiting) if waiting else ():
-        words = tuple(mask or 0 for mask in masks)
-        changed = entry.capture.changed_columns(words) if op in ("U", "T") else []
-        stamps.fold(op, Stamp(stamp or 0, writer or 0), changed)
-    return stamps
-
-
-def hidden_columns(entry: TableSql) -> list[str]:
-    return [name for name in entry.synced.table.column_names if name not in entry.synced.columns]

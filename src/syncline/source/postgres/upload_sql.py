@@ -19,7 +19,9 @@ from syncline.source.postgres.names import table_sql
 from syncline.source.postgres.paths import PathSql, membership_sql
 from syncline.source.postgres.rows_sql import values_list
 from syncline.source.postgres.types import bind, cast_sql, value_sql
-from syncline.values import Key, Value
+from syncline.values import Key, Value, key_text
+
+BOUND_KEYS_MAX = 10_000
 
 
 class Rows(NamedTuple):
@@ -30,7 +32,7 @@ class Rows(NamedTuple):
 
 
 def unnested(columns: Iterable[tuple[Column, str]], extra: Iterable[tuple[str, str]] = ()) -> Rows:
-    """`columns`: (column, name in the subquery); `extra`: (array type, name) of what is no column's. `n` counts from 1."""
+    """`columns`: (column, name in the subquery); `extra`: (array type, name) of others. `n` counts from 1."""
     wanted = list(columns)
     places, casts, aliases = [], [], []
     for index, (column, name) in enumerate(wanted, 1):
@@ -58,6 +60,7 @@ class UploadSql:
     capture: Capture
     paths: tuple[PathSql, ...]
     _writes: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    _bound: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @cached_property
     def place(self) -> str:
@@ -105,7 +108,7 @@ class UploadSql:
             f"WITH v AS MATERIALIZED {self._keys(('text', 'key_text')).sql}, w AS ("
             f"SELECT {keys}, json_agg(json_build_array(c.op, c.stamp, c.writer{masks}) ORDER BY c.id)::text AS changes "
             f"FROM {capture.changelog} AS c JOIN v ON {self._same_entry('c')} "
-            f"WHERE c.txid >= (SELECT cut_xmin FROM syncline.checkpoint) GROUP BY {keys}) "
+            f"WHERE c.txid >= coalesce((SELECT cut_xmin FROM syncline.checkpoint), '0') GROUP BY {keys}) "
             f"SELECT v.n, t.{quote(self.synced.key[0])} IS NOT NULL, s.stamps, w.changes, {values} FROM v "
             f"LEFT JOIN {self.place} AS t ON {self._same_key('t')} "
             f"LEFT JOIN syncline.row_state AS s ON s.table_name = {literal(self.synced.name)} "
@@ -170,7 +173,19 @@ class UploadSql:
         )
 
     def key_arrays(self, keys: Sequence[Key]) -> list[list[Any]]:
-        return arrays(self.key, keys)
+        """The same keys come again in each statement of a wave: they are bound once."""
+        if len(self._bound) > BOUND_KEYS_MAX:
+            self._bound.clear()
+        bound = [self._bound_key(key) for key in keys]
+        return [list(each) for each in zip(*bound, strict=True)] if bound else [[] for _ in self.key]
+
+    def _bound_key(self, key: Key) -> tuple[Any, ...]:
+        text = key_text(key)
+        found = self._bound.get(text)
+        if found is None:
+            found = tuple(bind(column, value) for column, value in zip(self.key, key, strict=True))
+            self._bound[text] = found
+        return found
 
 
 def cast_back(column: Column) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from syncline.model.identifiers import literal, quote
+from syncline.model.identifiers import quote
 from syncline.model.schema import Column, Table
 from syncline.model.scopes import Path, Plan, SyncedTable, bucket_key, bucket_scope
 from syncline.source.postgres.names import table_sql
@@ -120,8 +120,7 @@ class WalkSql:
     def _beyond(self, statement: Statement, prefix: str, operator: str, key: Key) -> str:
         """Compared as a row, so that the key's index serves it."""
         places = [
-            cast_sql(column, statement.place(bind(column, value)))
-            for column, value in zip(self._key, key, strict=True)
+            cast_sql(column, statement.place(bind(column, value))) for column, value in zip(self._key, key, strict=True)
         ]
         return f"({self._keys(prefix)}) {operator} ({', '.join(places)})"
 
@@ -263,7 +262,9 @@ class WalkSql:
         columns = [root.column(name) for name in scope.key]
         lists = ", ".join(f"{statement.place(texts)}::text[]" for texts in self._wanted.keys[scope.name])
         names = ", ".join(f"k_{number}" for number in range(1, len(columns) + 1))
-        casts = ", ".join(f"{cast_sql(column, f'u.k_{number}')} AS k_{number}" for number, column in enumerate(columns, 1))
+        casts = ", ".join(
+            f"{cast_sql(column, f'u.k_{number}')} AS k_{number}" for number, column in enumerate(columns, 1)
+        )
         on = " AND ".join(f"t{last}.{quote(column.name)} = w.k_{number}" for number, column in enumerate(columns, 1))
         return f"(SELECT u.place, {casts} FROM unnest({places}, {lists}) AS u(place, {names})) AS w", on
 

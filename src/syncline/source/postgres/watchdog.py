@@ -16,7 +16,6 @@ import asyncpg
 
 from syncline.errors import SourceBusyError, SourceError
 from syncline.log import logger
-from syncline.source.postgres.connections import Connections
 from syncline.source.postgres.trouble import is_trouble
 
 T = TypeVar("T")
@@ -45,8 +44,9 @@ class GaveWayError(SourceBusyError):
 class Watchdog:
     """One session for all guarded work of this process, opened when a piece of it first takes long."""
 
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+    def __init__(self, connect: Callable[..., Awaitable[asyncpg.Connection]]) -> None:
+        """`connect` opens a session of its own, with the settings that it is given."""
+        self._connect = connect
         self._session: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -80,7 +80,7 @@ class Watchdog:
         async with self._turn:
             try:
                 if self._session is None or self._session.is_closed():
-                    self._session = await self._connections.direct(statement_timeout="5s")
+                    self._session = await self._connect(statement_timeout="5s")
                 if await self._session.fetchval(_BLOCKED, pid) and not watch.over.is_set():
                     watch.gave_way = True
                     await self._session.execute("SELECT pg_cancel_backend($1)", pid)

@@ -203,6 +203,9 @@ class SqliteSource:
     async def require_schema(self) -> None:
         await self._db.read(self._attached().standing.require)
 
+    def stopped(self) -> frozenset[str]:
+        return frozenset()
+
     def layouts(self) -> Mapping[str, int]:
         return self._attachment.layouts if self._attachment else {}
 

@@ -1,9 +1,8 @@
 -- Each query is headed by its name.
 
-
 -- name: state
--- Of the captured tables $1, called $3 in schema $2, with our changelogs $4 and functions $5, per table: `host` what it looks like, `members` it and its partitions, `triggers` ours on them as
--- relation, name, oid, xmin and state, `capture` the changelog and the function.
+-- Of the captured tables $1, called $3 in schema $2, with our changelogs $4 and functions $5: `host` what each looks
+-- like, `members` it and its partitions, `triggers` ours on them, `capture` the changelog and the function.
 WITH RECURSIVE wanted AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
     AS w(name, schema_name, relation, changelog, function)
@@ -21,7 +20,7 @@ WITH RECURSIVE wanted AS (
     json_object_agg(quote_ident(n.nspname) || '.' || quote_ident(c.relname), m.oid::int8
       ORDER BY n.nspname, c.relname) AS members,
     json_agg(json_build_array(quote_ident(n.nspname) || '.' || quote_ident(c.relname), t.tgname, t.oid::int8,
-      t.xmin::text, t.tgenabled) ORDER BY n.nspname, c.relname, t.tgname) FILTER (WHERE t.oid IS NOT NULL) AS triggers
+      t.xmin::text, t.tgenabled, t.tgtype, p.proname) ORDER BY n.nspname, c.relname, t.tgname) FILTER (WHERE t.oid IS NOT NULL) AS triggers
   FROM member m JOIN pg_class c ON c.oid = m.oid JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN (pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN ours o ON o.oid = p.pronamespace)
     ON t.tgrelid = m.oid
@@ -40,7 +39,8 @@ SELECT w.name, m.members::text AS members, coalesce(m.triggers, '[]')::text AS t
   concat_ws(' ', l.oid,
     (SELECT string_agg(concat_ws(':', a.attname, a.atttypid, a.attcollation, a.attnotnull), ' ' ORDER BY a.attnum)
      FROM pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped),
-    f.oid, f.prosecdef, f.proconfig, md5(f.prosrc)) AS capture
+    f.oid, f.prosecdef, f.proconfig, f.proowner) AS capture,
+  obj_description(l.oid, 'pg_class') AS changelog, md5(f.prosrc) AS function
 FROM wanted w LEFT JOIN root r ON r.name = w.name LEFT JOIN members m ON m.name = w.name CROSS JOIN ours o
 LEFT JOIN pg_class l ON l.relnamespace = o.oid AND l.relname = w.changelog
 LEFT JOIN pg_proc f ON f.pronamespace = o.oid AND f.proname = w.function;
@@ -49,7 +49,7 @@ LEFT JOIN pg_proc f ON f.pronamespace = o.oid AND f.proname = w.function;
 -- What every capture leans on, and the rules of views.
 SELECT
   (SELECT string_agg(concat_ws(':', c.oid, c.relname), ' ' ORDER BY c.relname) FROM pg_class c
-   WHERE c.relnamespace = 'syncline'::regnamespace AND c.relkind = 'r'
+   WHERE c.relnamespace = to_regnamespace('syncline') AND c.relkind = 'r'
      AND c.relname IN ('gap', 'pulse', 'meta', 'checkpoint', 'term', 'upload', 'marker')) AS base,
   (SELECT string_agg(concat_ws(':', r.oid, r.xmin), ' ' ORDER BY r.oid) FROM pg_rewrite r
    WHERE r.ev_class = ANY($1::oid[])) AS views;
@@ -63,9 +63,10 @@ SELECT
    WHERE r.ev_class = ANY($3::oid[]));
 
 -- name: ours
--- Relations with triggers of ours, and those triggers.
+-- Relations with triggers of ours, and those triggers: all, or those that call the function $1.
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS relation, t.tgname::text AS name
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'syncline') AND NOT t.tgisinternal
+  AND ($1::text IS NULL OR p.proname = $1)
 ORDER BY 1, 2;

@@ -1,0 +1,120 @@
+"""Getting ready to serve a plan, and putting capture back where a migration of the company's has taken it off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import asyncpg
+
+from syncline.errors import NotProvisionedError, SchemaChangedError, SourceBusyError
+from syncline.log import logger
+from syncline.model.scopes import Plan
+from syncline.source.postgres import provision as provisioning
+from syncline.source.postgres.belongings import read_meta
+from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.generations import mark_gaps
+from syncline.source.postgres.installed import capture_fingerprint, is_other_configuration, layouts, verify
+from syncline.source.postgres.layout import PlanSql, build_plan_sql
+from syncline.source.postgres.locking import MIGRATION_LOCK, take_lock
+from syncline.source.postgres.standing import Standing
+from syncline.source.postgres.suspending import COMMAND, MIGRATION, SCRIPT
+
+Tell = Callable[[str], None]
+_log = logger("source")
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A plan that is served. `capture`: the fingerprint of the capture that was installed when it was attached."""
+
+    plan: Plan
+    sql: PlanSql
+    standing: Standing
+    layouts: dict[str, int]
+    capture: str | None
+
+
+async def attach(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) -> Attachment:
+    """NotProvisionedError or SchemaChangedError where capture does not fit the plan; all of one snapshot. `tolerant`:
+    tables of which capture is lost are left out instead (`Standing.broken`)."""
+    broken = await verify(db, plan, tolerant=tolerant)
+    known = {name: number for name, (number, _) in (await layouts(db)).items()}
+    return Attachment(
+        plan=plan,
+        sql=build_plan_sql(plan, known),
+        standing=await Standing.read(db, plan, broken),
+        layouts={name: known[name] for name in plan.tables},
+        capture=await capture_fingerprint(db),
+    )
+
+
+async def adopt(connections: Connections, plan: Plan, served: Attachment | None, tell: Tell) -> Attachment:
+    """Like `attach`, with capture put back where it is lost and that is this process's to do. Tables that it may not
+    put capture on are left out until somebody has. `served`: what it served until now."""
+    try:
+        async with connections.snapshot() as db:
+            return await attach(db, plan)
+    except SchemaChangedError:
+        await put_back(connections, plan, served, tell)
+    async with connections.snapshot() as db:
+        attachment = await attach(db, plan, tolerant=True)
+    broken = attachment.standing.broken
+    if broken:  # what is missed from now on is sent anew once capture is back
+        async with connections.transaction() as db:
+            await mark_gaps(db, broken, "capture lost")
+        _log.error(
+            "capture of %s is lost, and this role may not put it back: run syncline provision --owner-url",
+            ", ".join(sorted(broken)),
+        )
+    return attachment
+
+
+async def put_back(connections: Connections, plan: Plan, served: Attachment | None, tell: Tell) -> None:
+    """Install capture for `plan` where that is this process's to do. SchemaChangedError where a person, or another
+    process, has to."""
+    db = await connections.direct()
+    try:
+        await _require_ours_to_do(db, plan, served)
+        await provisioning.provision(connections, plan, "", tell, lenient=True)
+    except SourceBusyError as error:
+        if error.error_code != SourceBusyError.code:
+            raise
+        raise SchemaChangedError(
+            "Capture does not fit the schema.", hint=f"It cannot be put back now: {error.message}", code="schema_moving"
+        ) from error
+    finally:
+        await db.close()
+
+
+async def _require_ours_to_do(db: asyncpg.Connection, plan: Plan, served: Attachment | None) -> None:
+    """Takes the lock of migrations for as long as the session lives."""
+    found = await capture_fingerprint(db)
+    if found is None:
+        raise NotProvisionedError("Capture is not installed in this database.", hint="Run: syncline provision")
+    if served is not None and found != served.capture:
+        raise SchemaChangedError(
+            "Capture was provisioned for another configuration than this server was started with.",
+            hint="Restart the server.",
+            code="other_configuration",
+        )
+    if served is None and await is_other_configuration(db, plan):
+        raise SchemaChangedError(
+            "Capture is not what the configuration needs.", hint="Run: syncline provision", code="other_configuration"
+        )
+    await _wait_for_migration(db)
+
+
+async def _wait_for_migration(db: asyncpg.Connection) -> None:
+    """SchemaChangedError while one is under way. One whose process has died is over."""
+    kind = await read_meta(db, MIGRATION)
+    if kind == SCRIPT:
+        raise SchemaChangedError(
+            "A migration has begun with the script of --before, and has not ended.",
+            hint="Run the script of --after, or: syncline provision",
+            code="migration_running",
+        )
+    if kind == COMMAND and not await take_lock(db, MIGRATION_LOCK):
+        raise SchemaChangedError(
+            "A migration is running.", hint="Checkpoints go on when it has ended.", code="migration_running"
+        )

@@ -1,0 +1,50 @@
+"""Whose fault an error of the company's tables is, and what may be said of it to this device."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from syncline.log import logger
+from syncline.source.port import PiecemealError
+from syncline.source.postgres.layout import PlanSql, TableSql
+from syncline.source.postgres.refusals import Treatment, refusal_of, treatment
+
+_log = logger("upload")
+
+
+class Blame:
+    """Of one transaction. `has_role`: the company's tables are written under a role that need not have every right."""
+
+    def __init__(self, sql: PlanSql, *, has_role: bool, is_last_try: bool) -> None:
+        self._sql = sql
+        self._has_role = has_role
+        self._is_last_try = is_last_try
+
+    def of(self, table: str, error: asyncpg.PostgresError, *, together: bool) -> Exception:
+        """What to raise. The error itself where it is not the data's fault; PiecemealError where it is not known which
+        mutation's fault it is."""
+        is_datas = treatment(error, is_last_try=self._is_last_try) is Treatment.REJECT
+        if not is_datas and not (self._has_role and error.sqlstate == "42501"):
+            return error
+        if together:
+            return PiecemealError(str(error.sqlstate))
+        refusal = refusal_of(error, lambda text: self._names_hidden(table, error, text))
+        if refusal.code == "refused":
+            _log.warning("a write to %s was refused by the database (SQLSTATE %s)", table, error.sqlstate)
+        return refusal
+
+    def _names_hidden(self, table: str, error: asyncpg.PostgresError, text: str) -> bool:
+        """Whether it names a column that devices do not hold, or comes from a table that does not sync."""
+        place = (getattr(error, "schema_name", None), getattr(error, "table_name", None))
+        concerned = [entry for name, entry in self._sql.tables.items() if name == table]
+        if place[1]:
+            there = [entry for entry in self._sql.tables.values() if entry.synced.table.place == place]
+            if not there:
+                return True
+            concerned += there
+        hidden = {name.lower() for entry in concerned for name in _hidden_columns(entry)}
+        return any(name in text.lower() for name in hidden)
+
+
+def _hidden_columns(entry: TableSql) -> list[str]:
+    return [name for name in entry.synced.table.column_names if name not in entry.synced.columns]

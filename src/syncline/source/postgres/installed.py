@@ -1,0 +1,173 @@
+"""What of capture stands in the database, what was written down when it was put in, and what the two say together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from syncline.errors import NotProvisionedError, SchemaChangedError
+from syncline.model.scopes import Plan, SyncedTable
+from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, read_states
+from syncline.source.postgres.capture import Capture, captures
+from syncline.source.postgres.introspect import introspect
+from syncline.source.postgres.suspending import is_watched
+from syncline.source.postgres.trigger_sql import function_digest
+
+VERSION = "1"
+RECORD, FUNCTION_OF = "capture:", "function:"
+"""Prefixes in `meta`: of what was put in, per captured table; and of the table that a function of ours captures."""
+_HINT = "Run: syncline provision"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Of one captured table: what stands, and the record of what was put in; None where there is none."""
+
+    capture: Capture
+    state: TableState
+    record: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return self.capture.table.name
+
+    @property
+    def fits(self) -> bool:
+        """Whether everything stands, and nobody has touched it since."""
+        return self.state.is_complete(self.capture) and self.record == record_of(self.state)
+
+    @property
+    def has_changelog(self) -> bool:
+        return self.state.changelog is not None
+
+    @property
+    def new_members(self) -> list[str]:
+        known = set(self.record["members"]) if self.record else set()
+        return sorted(self.state.members.keys() - known)
+
+    def is_continuous(self, *, restored: bool) -> bool:
+        """Whether no change can have been missed since capture was put in, but for what `new_members` brought along.
+        `restored`: the whole database was written anew by a restore or an upgrade."""
+        if self.record is None or set(self.record["members"]) - self.state.members.keys():
+            return False
+        if is_watched(self.name, self.state):
+            return True
+        if restored:
+            return self.state.is_complete(self.capture)
+        record = self.record
+        new = set(self.new_members)
+        standing = [_line(trigger) for trigger in self.state.triggers if trigger.relation not in new]
+        now = [standing, self.state.capture, self.state.function]
+        return now == [record["triggers"], record["capture"], record["function"]]
+
+
+def _line(trigger: Any) -> list[Any]:
+    return [trigger.relation, trigger.name, trigger.oid, trigger.version, trigger.enabled]
+
+
+def record_of(state: TableState) -> dict[str, Any]:
+    return {
+        "members": sorted(state.members),
+        "triggers": [_line(trigger) for trigger in state.triggers],
+        "capture": state.capture,
+        "function": state.function,
+        "changelog": state.changelog,
+    }
+
+
+async def read_installed(db: asyncpg.Connection, wanted: Mapping[str, Capture]) -> dict[str, Installed]:
+    """Of all these tables, whether anything of ours is there or not."""
+    rows = await db.fetch("SELECT name, value FROM syncline.meta WHERE starts_with(name, $1)", RECORD)
+    records = {name.removeprefix(RECORD): json.loads(text) for name, text in rows}
+    states = await read_states(db, wanted)
+    return {name: Installed(capture, states[name], records.get(name)) for name, capture in wanted.items()}
+
+
+def was_restored(installed: Mapping[str, Installed]) -> bool:
+    """Whether no trigger of ours is one that was put in: the catalogue was written anew, data and all."""
+    recorded = {line[2] for each in installed.values() if each.record for line in each.record["triggers"]}
+    standing = {trigger.oid for each in installed.values() for trigger in each.state.triggers}
+    return bool(recorded) and bool(standing) and not recorded & standing
+
+
+# ---------------------------------------------------------------- the whole
+def columns_text(synced: SyncedTable) -> str:
+    return json.dumps(synced.columns, ensure_ascii=False)
+
+
+async def layouts(db: asyncpg.Connection) -> dict[str, tuple[int, str]]:
+    """Table -> number of its newest layout, and its columns."""
+    rows = await db.fetch(
+        "SELECT DISTINCT ON (table_name) table_name, layout, columns FROM syncline.layout "
+        "ORDER BY table_name, layout DESC"
+    )
+    return {name: (number, columns) for name, number, columns in rows}
+
+
+def fingerprint_of(plan: Plan) -> str:
+    """Of the capture that a plan needs."""
+    wanted = {name: [capture.changelog_mark, function_digest(capture)] for name, capture in captures(plan).items()}
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+
+
+def hash_of_table(plan: Plan, name: str) -> str:
+    table = plan.schema.tables.get(name)
+    return hashlib.sha256(repr(table).encode()).hexdigest()[:16]
+
+
+def describe_tables(plan: Plan) -> str:
+    """The captured tables as the plan knows them."""
+    return json.dumps({name: hash_of_table(plan, name) for name in plan.captured_tables}, ensure_ascii=False)
+
+
+async def require_provisioned(db: asyncpg.Connection) -> None:
+    if not await is_provisioned(db):
+        raise NotProvisionedError("Capture is not installed in this database.", hint=_HINT)
+
+
+async def verify(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) -> frozenset[str]:
+    """NotProvisionedError or SchemaChangedError where capture is missing or is not what this plan needs. `tolerant`:
+    tables of which capture is lost are no error, but the answer."""
+    await require_provisioned(db)
+    installed = await read_installed(db, captures(plan))
+    lost = frozenset(name for name, each in installed.items() if not each.fits)
+    if lost and not tolerant:
+        raise SchemaChangedError(
+            f'Capture is not what the configuration needs: that of "{min(lost)}" is missing or other.', hint=_HINT
+        )
+    known = await layouts(db)
+    for name, synced in plan.tables.items():
+        if known.get(name, (0, ""))[1] != columns_text(synced):
+            raise SchemaChangedError(f'"{name}" has other columns than when capture was installed.', hint=_HINT)
+    if await read_meta(db, "version") != VERSION:
+        raise SchemaChangedError("Capture was installed by another version of Syncline.", hint=_HINT)
+    await require_same_schema(db, plan)
+    return lost
+
+
+async def require_same_schema(db: asyncpg.Connection, plan: Plan) -> None:
+    """The plan was made from the schema a moment ago; a migration may have gone on meanwhile."""
+    now = await introspect(db)
+    for name in plan.captured_tables:
+        if now.tables.get(name) != plan.schema.tables.get(name):
+            raise SchemaChangedError(
+                f'"{name}" was changed while capture was put in.', hint="Try again.", code="schema_moving"
+            )
+
+
+async def capture_fingerprint(db: asyncpg.Connection) -> str | None:
+    """Of the capture that was last put in, by whomever; None where there is none."""
+    return await read_meta(db, "capture") if await is_provisioned(db) else None
+
+
+async def is_other_configuration(db: asyncpg.Connection, plan: Plan) -> bool:
+    """Whether capture does not fit `plan` because it was provisioned for another configuration: the tables are as they
+    were then, and need other capture now. That is for a person to say; what a migration did is not."""
+    described = json.loads(await read_meta(db, "schema") or "{}")
+    same_tables = all(hash_of_table(plan, name) == known for name, known in described.items())
+    return same_tables and await read_meta(db, "capture") != fingerprint_of(plan)

@@ -1,0 +1,204 @@
+"""Putting capture into a PostgreSQL database, and taking every trace out.
+
+Every table is a transaction of its own, so that no two locks are held, and what was interrupted can be gone on with:
+what stands already is left as it is. What was put in is written down with the versions of the catalogue's lines, so
+that a trigger that was disabled and enabled again is noticed, too.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from syncline.errors import SourceBusyError
+from syncline.model.scopes import Plan
+from syncline.source.generations import raised_by
+from syncline.source.port import ProvisionReport
+from syncline.source.postgres import roles
+from syncline.source.postgres.belongings import (
+    base_script,
+    is_provisioned,
+    read_meta,
+    require_names,
+    set_meta,
+    triggers_by_relation,
+)
+from syncline.source.postgres.capture import Capture, captures
+from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.generations import mark_gaps, read_gaps
+from syncline.source.postgres.installed import (
+    FUNCTION_OF,
+    RECORD,
+    VERSION,
+    Installed,
+    columns_text,
+    describe_tables,
+    fingerprint_of,
+    layouts,
+    read_installed,
+    record_of,
+    require_same_schema,
+    was_restored,
+)
+from syncline.source.postgres.locking import SEQUENCER_LOCK, alone, patiently, take_lock
+from syncline.source.postgres.removing import remove_leftovers, remove_schema, take_triggers_off
+from syncline.source.postgres.scripts import capture_statements, lock_statement, script
+from syncline.source.postgres.signatures import fold_waiting, read_signatures, store_signatures
+from syncline.source.postgres.suspending import MIGRATION
+
+__all__ = ["deprovision", "pending_changes", "provision", "script"]
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class _Work:
+    """One run. `refused`: tables that this role may not put capture on."""
+
+    db: asyncpg.Connection
+    plan: Plan
+    tell: Tell
+    lenient: bool
+    restored: bool = False
+    fresh: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+
+
+async def provision(
+    connections: Connections, plan: Plan, service_role: str, tell: Tell, *, lenient: bool = False
+) -> ProvisionReport:
+    """Idempotent. Tables of which changes may have been missed, and those of which devices are to hold something else,
+    get a gap: the next checkpoint raises their generation, and devices get just these tables whole. `lenient`: tables
+    that this role may not change are left as they are."""
+    async with alone(connections) as db:
+        await require_names(db)
+        await require_same_schema(db, plan)
+        if not await is_provisioned(db) or await read_meta(db, "version") != VERSION:
+            await patiently(db, "The schema syncline", lambda: _run(db, base_script()), tell)
+        work = _Work(db, plan, tell, lenient)
+        installed = await read_installed(db, captures(plan))
+        work.restored = was_restored(installed)
+        for each in installed.values():
+            if not each.fits:
+                await _put_in_one(work, each)
+        removed = () if work.refused else await remove_leftovers(db, plan, tell)
+        await patiently(db, "The schema syncline", lambda: _finish(work, service_role), tell)
+        anew = raised_by(plan, await read_gaps(db))
+    same = sorted(set(plan.captured_tables) - set(work.fresh))
+    return ProvisionReport(
+        tuple(sorted(work.fresh)), tuple(same), removed, script(plan, service_role), tuple(sorted(anew))
+    )
+
+
+async def _run(db: asyncpg.Connection, statements: str) -> None:
+    await db.execute(statements)
+
+
+# ---------------------------------------------------------------- one table
+async def _put_in_one(work: _Work, before: Installed) -> None:
+    name = before.name
+    try:
+        await patiently(work.db, f'"{name}"', lambda: _put_in(work, before.capture), work.tell)
+    except asyncpg.InsufficientPrivilegeError:
+        if not work.lenient:
+            raise
+        work.refused.add(name)
+        return
+    if not before.has_changelog:
+        work.fresh.append(name)
+
+
+async def _put_in(work: _Work, capture: Capture) -> None:
+    """Inside a transaction. The sequencer is kept out first, as it locks in that order, too."""
+    db, name = work.db, capture.table.name
+    found = (await read_installed(db, {name: capture}))[name]
+    is_missed = not found.is_continuous(restored=work.restored)
+    if not found.state.is_complete(capture):
+        await db.execute("LOCK TABLE syncline.checkpoint IN EXCLUSIVE MODE")
+        await db.execute(lock_statement(capture))
+        for member in found.new_members:  # what came along with a partition was captured nowhere
+            is_missed = is_missed or await db.fetchval(f"SELECT EXISTS (SELECT FROM {member})")
+        is_missed = await _keep_stamps(work, found) or is_missed
+        for statement in capture_statements(capture):
+            await db.execute(statement)
+        found = (await read_installed(db, {name: capture}))[name]
+    if is_missed:
+        await mark_gaps(db, [name], "provision")
+    await set_meta(db, RECORD + name, json.dumps(record_of(found.state), ensure_ascii=False))
+    await set_meta(db, FUNCTION_OF + capture.function_name, name)
+
+
+async def _keep_stamps(work: _Work, found: Installed) -> bool:
+    """Where what waits in the changelog would mean something else from now on, keep what counts of it. Whether
+    anything waited."""
+    db, capture = work.db, found.capture
+    if not found.has_changelog:
+        return False
+    known = (await read_signatures(db)).get(found.name)
+    synced = work.plan.tables.get(found.name)
+    is_same = found.state.changelog == capture.changelog_mark
+    if is_same and (known is None or not known.is_other(synced)):
+        return False
+    await db.execute(f"LOCK TABLE {capture.changelog} IN ACCESS EXCLUSIVE MODE")
+    waited: bool = await db.fetchval(f"SELECT EXISTS (SELECT FROM {capture.changelog})")
+    if waited and known is not None and synced is not None and known.key == synced.key:
+        rows = await db.fetch(
+            "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0",
+            capture.changelog,
+        )
+        await fold_waiting(db, capture, known, {row[0] for row in rows})
+    return waited
+
+
+# ---------------------------------------------------------------- the whole
+async def _finish(work: _Work, service_role: str) -> None:
+    """Inside a transaction; changes nobody's schema."""
+    db, plan = work.db, work.plan
+    known = await layouts(db)
+    for name, synced in plan.tables.items():
+        newest, columns = known.get(name, (0, ""))
+        if columns != columns_text(synced):
+            await db.execute("INSERT INTO syncline.layout VALUES ($1, $2, $3)", name, newest + 1, columns_text(synced))
+    await mark_gaps(db, await store_signatures(db, plan), "plan")
+    for name, value in (
+        ("version", VERSION),
+        ("capture", fingerprint_of(plan)),
+        ("schema", describe_tables(plan)),
+    ):
+        await set_meta(db, name, value)
+    await db.execute("DELETE FROM syncline.meta WHERE name = $1", MIGRATION)
+    await db.execute(
+        "INSERT INTO syncline.meta VALUES ('installation', $1) ON CONFLICT DO NOTHING", secrets.token_hex(4)
+    )
+    if service_role:
+        await roles.grant(db, plan, service_role)
+
+
+async def pending_changes(db: asyncpg.Connection, plan: Plan) -> list[str]:
+    """What `provision` would put in or take out, for `check`; NameTakenError where it would be refused."""
+    await require_names(db)
+    if not await is_provisioned(db):
+        return [f'install capture on "{name}"' for name in plan.captured_tables]
+    installed = await read_installed(db, captures(plan))
+    rows = await db.fetch("SELECT name FROM syncline.meta WHERE starts_with(name, $1) ORDER BY name", RECORD)
+    gone = [name for (text,) in rows if (name := text.removeprefix(RECORD)) not in plan.captured_tables]
+    changes = [f'install capture on "{name}"' for name in plan.captured_tables if not installed[name].fits]
+    return changes + [f'remove capture from "{name}"' for name in gone]
+
+
+async def deprovision(connections: Connections, tell: Tell) -> bool:
+    """Remove every trace, and nothing of the company's; False if there was none. One lock at a time, so that it can be
+    interrupted and gone on with."""
+    async with alone(connections) as db:
+        if not await is_provisioned(db):
+            return False
+        if not await take_lock(db, SEQUENCER_LOCK):
+            raise SourceBusyError("A server is running on this database.", hint="Stop it first.", code="server_running")
+        for relation, names in (await triggers_by_relation(db)).items():
+            await take_triggers_off(db, relation, names, tell)
+        await patiently(db, "The schema syncline", lambda: remove_schema(db), tell)
+    return True

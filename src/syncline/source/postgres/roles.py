@@ -1,0 +1,158 @@
+"""The rights that serving needs, and no more: of whom `provision` is told, and of the role that docs advise.
+
+What is granted on things of the company's is written down, so that `deprovision` takes back just that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import asyncpg
+
+from syncline.model.identifiers import literal, quote
+from syncline.model.scopes import Plan
+from syncline.source.postgres.belongings import read_meta, set_meta
+from syncline.source.postgres.names import SCHEMA, table_sql
+from syncline.source.postgres.trigger_sql import dollar_quoted
+
+GRANTED = "granted"
+"""The name in `meta` of what was granted: a list of [role, privilege, on what]."""
+_WRITES = ("INSERT", "UPDATE", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """`kind` as in GRANT … ON kind object; `object` is quoted."""
+
+    privilege: str
+    kind: str
+    object: str
+
+    def grant(self, role: str) -> str:
+        return f"GRANT {self.privilege} ON {self.kind} {self.object} TO {quote(role)}"
+
+
+def _rights(plan: Plan) -> Iterator[_Right]:
+    """On things of the company's."""
+    tables = [plan.schema.table(name) for name in plan.captured_tables]
+    for schema in sorted({table.place[0] for table in tables}):
+        yield _Right("USAGE", "SCHEMA", quote(schema))
+    writable = {name for scope in plan.scopes.values() for name in scope.writable}
+    for table in tables:
+        for privilege in ("SELECT", *(_WRITES if table.name in writable else ())):
+            yield _Right(privilege, "TABLE", table_sql(table))
+    for view in sorted({view for views in plan.grant_views.values() for view in views}):
+        schema, point, name = view.rpartition(".")
+        yield _Right("SELECT", "TABLE", f"{quote(schema)}.{quote(name)}" if point else quote(view))
+
+
+def our_grants(role: str) -> tuple[str, ...]:
+    """On what is ours: gone with it."""
+    name = quote(role)
+    return (
+        f"GRANT USAGE ON SCHEMA {SCHEMA} TO {name}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {name}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {SCHEMA} TO {name}",
+        f"GRANT EXECUTE ON FUNCTION {SCHEMA}.now_us() TO {name}",
+    )
+
+
+def service_grants(plan: Plan, role: str) -> tuple[str, ...]:
+    """For a role that exists. What is granted on things of the company's stays when capture is taken out."""
+    block = f"BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), {literal(role)}); END"
+    sequences = _sequence_block(plan, role)
+    return (
+        f"DO {dollar_quoted(block)}",
+        *(right.grant(role) for right in _rights(plan)),
+        *([sequences] if sequences else []),
+        *our_grants(role),
+    )
+
+
+def create_role(role: str) -> tuple[str, ...]:
+    """A role that may sign in and has no other right. BYPASSRLS only where `rls_findings` names a table."""
+    return (f"CREATE ROLE {quote(role)} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE",)
+
+
+def _sequence_block(plan: Plan, role: str) -> str:
+    """What draws the values of serial columns has to be allowed by itself; identity columns need nothing."""
+    writable = sorted({name for scope in plan.scopes.values() for name in scope.writable})
+    if not writable:
+        return ""
+    tables = ", ".join(f"{literal(table_sql(plan.schema.table(name)))}::regclass" for name in writable)
+    block = f"""
+DECLARE sequence regclass;
+BEGIN
+  FOR sequence IN
+    SELECT DISTINCT d.refobjid::regclass FROM pg_catalog.pg_attrdef a
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid
+      AND d.refclassid = 'pg_class'::regclass
+    JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+    WHERE a.adrelid IN ({tables})
+  LOOP
+    EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %I', sequence, {literal(role)});
+  END LOOP;
+END
+"""
+    return f"DO {dollar_quoted(block)}"
+
+
+async def grant(db: asyncpg.Connection, plan: Plan, role: str) -> None:
+    """Inside a transaction: give what the role does not have yet, and write down what was given."""
+    given = [tuple(line) for line in json.loads(await read_meta(db, GRANTED) or "[]")]
+    if await db.fetchval("SELECT has_database_privilege($1, current_database(), 'TEMPORARY')", role) is False:
+        database = quote(await db.fetchval("SELECT current_database()"))
+        given.append(await _grant(db, role, _Right("TEMPORARY", "DATABASE", database)))
+    for right in _rights(plan):
+        question = "has_schema_privilege" if right.kind == "SCHEMA" else "has_table_privilege"
+        name = right.object if right.kind == "TABLE" else right.object[1:-1].replace('""', '"')
+        if not await db.fetchval(f"SELECT {question}($1::name, $2::text, $3::text)", role, name, right.privilege):
+            given.append(await _grant(db, role, right))
+    writable = sorted({name for scope in plan.scopes.values() for name in scope.writable})
+    tables = [table_sql(plan.schema.table(name)) for name in writable]
+    for (sequence,) in await db.fetch(_SEQUENCES, tables, role):
+        given.append(await _grant(db, role, _Right("USAGE", "SEQUENCE", sequence)))
+    for statement in our_grants(role):
+        await db.execute(statement)
+    await set_meta(db, GRANTED, json.dumps(given, ensure_ascii=False))
+
+
+_SEQUENCES = """
+SELECT DISTINCT quote_ident(n.nspname) || '.' || quote_ident(s.relname) FROM pg_catalog.pg_attrdef a
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid
+  AND d.refclassid = 'pg_class'::regclass
+JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+WHERE a.adrelid = ANY(SELECT t::regclass::oid FROM unnest($1::text[]) AS t)
+  AND NOT has_sequence_privilege($2::name, s.oid, 'USAGE')
+"""
+
+
+async def _grant(db: asyncpg.Connection, role: str, right: _Right) -> tuple[str, str, str]:
+    await db.execute(right.grant(role))
+    return role, right.privilege, f"{right.kind} {right.object}"
+
+
+async def take_back(db: asyncpg.Connection) -> None:
+    """Inside a transaction: what `grant` gave, as far as it is there."""
+    for role, privilege, what in json.loads(await read_meta(db, GRANTED) or "[]"):
+        try:
+            async with db.transaction():
+                await db.execute(f"REVOKE {privilege} ON {what} FROM {quote(role)}")
+        except (asyncpg.UndefinedObjectError, asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+            pass  # the role or the table is gone, and the right with it
+
+
+async def rls_findings(db: asyncpg.Connection, plan: Plan) -> tuple[str, ...]:
+    """The captured tables of which policies would hide rows from the current role: it can read nothing of them without
+    BYPASSRLS or ownership."""
+    tables = {name: table_sql(plan.schema.table(name)) for name in plan.captured_tables}
+    rows = await db.fetch(
+        "SELECT name FROM unnest($1::text[], $2::text[]) AS t(name, relation) "
+        "WHERE row_security_active(relation) ORDER BY name",
+        list(tables),
+        list(tables.values()),
+    )
+    return tuple(row[0] for row in rows)

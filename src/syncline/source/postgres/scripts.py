@@ -1,0 +1,49 @@
+"""The statements that put capture in: run by `provision`, or by a DBA with psql."""
+
+from __future__ import annotations
+
+from syncline.model.identifiers import literal
+from syncline.model.scopes import Plan
+from syncline.source.postgres import roles
+from syncline.source.postgres.belongings import base_script
+from syncline.source.postgres.capture import Capture, captures, changelog_index_sql, changelog_sql
+from syncline.source.postgres.names import table_sql
+from syncline.source.postgres.trigger_sql import dollar_quoted, function_sql, trigger_sql
+
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '800ms'"
+
+
+def lock_statement(capture: Capture) -> str:
+    """Readers pass; who writes waits until the transaction ends. Partitions are locked, too."""
+    return f"LOCK TABLE {table_sql(capture.table)} IN SHARE ROW EXCLUSIVE MODE"
+
+
+def capture_statements(capture: Capture) -> tuple[str, ...]:
+    """Of one table, for one transaction after `lock_statement`; may be run again."""
+    mark, log = literal(capture.changelog_mark), literal(capture.changelog)
+    other = f"""
+BEGIN
+  IF to_regclass({log}) IS NOT NULL AND obj_description(to_regclass({log}), 'pg_class') IS DISTINCT FROM {mark} THEN
+    DROP TABLE {capture.changelog};
+  END IF;
+END
+"""
+    return (
+        f"DO {dollar_quoted(other)}",
+        changelog_sql(capture),
+        changelog_index_sql(capture),
+        f"COMMENT ON TABLE {capture.changelog} IS {mark}",
+        *function_sql(capture),
+        trigger_sql(capture),
+    )
+
+
+def script(plan: Plan, service_role: str) -> tuple[str, ...]:
+    """All that needs the rights of an owner: after it the service puts in the rest by itself. Each table is a
+    transaction: where one meets a lock, the others are put in all the same, and the script may be run again."""
+    statements = ["BEGIN", base_script().strip().rstrip(";"), "COMMIT"]
+    for capture in captures(plan).values():
+        statements += ["BEGIN", LOCK_TIMEOUT, lock_statement(capture), *capture_statements(capture), "COMMIT"]
+    if service_role:
+        statements += roles.service_grants(plan, service_role)
+    return tuple(statements)

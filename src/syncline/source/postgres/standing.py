@@ -1,0 +1,176 @@
+"""Whether the captured tables still are what a plan was made for.
+
+A migration of the company's may take several transactions, and between them a table may be missing, empty, or without
+our triggers: what is computed or read then would reach devices as removed rows. So whoever reads rows takes ACCESS SHARE
+locks before the snapshot: no table is rewritten between the look and the reading.
+
+The sequencer compares everything, in its own snapshot. The others look at the versions of the catalogue's lines, which
+costs a fraction, and compare everything only where one has moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncpg
+
+from syncline.errors import SchemaChangedError, SourceBusyError
+from syncline.model.scopes import Plan
+from syncline.source.generations import grant_tables, raised_by
+from syncline.source.postgres.belongings import TableState, read_states, view_oids
+from syncline.source.postgres.capture import Capture, captures
+from syncline.source.postgres.catalogue import queries
+from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.generations import has_gaps
+from syncline.source.postgres.names import table_sql
+from syncline.source.postgres.watchdog import with_patience
+
+T = TypeVar("T")
+VIEWS = ""
+"""Under this name stand all views that grants read through."""
+_GONE = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
+
+
+class SchemaMovingError(SourceBusyError):
+    """The company's schema is being changed; devices try again."""
+
+    code = "schema_moving"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """`shared`: of what every capture leans on, and of the rules of views."""
+
+    tables: Mapping[str, TableState]
+    shared: tuple[str | None, str | None]
+
+
+class Standing:
+    """Made when a plan is attached, with the schema as it is then. `broken`: captured tables whose capture is lost and
+    cannot be put back by this process; nothing is taken of them, and nothing read of what they lead to."""
+
+    def __init__(
+        self, plan: Plan, seen: _Seen, views: list[int], versions: tuple[str, ...], broken: frozenset[str]
+    ) -> None:
+        self._plan = plan
+        self._captures: dict[str, Capture] = captures(plan)
+        self._granting = frozenset({VIEWS, *grant_tables(plan)}) if any(plan.grant_reads.values()) else frozenset()
+        self._seen = seen
+        self._views = views
+        self._versions = versions
+        self._relations = sorted({oid for state in seen.tables.values() for oid in state.members.values()})
+        self._triggers = sorted({trigger.oid for state in seen.tables.values() for trigger in state.triggers})
+        self.broken = broken
+        self.stopped = broken | raised_by(plan, broken)
+        """The broken tables, and every table whose paths run through one."""
+
+    @classmethod
+    async def read(cls, db: asyncpg.Connection, plan: Plan, broken: frozenset[str] = frozenset()) -> Standing:
+        views = await view_oids(db, plan)
+        standing = cls(plan, await _look(db, captures(plan), views), views, (), broken)
+        standing._versions = await standing._read_versions(db)
+        return standing
+
+    # ------------------------------------------------------------ locks
+    def locks(self) -> str:
+        """The statement that keeps every captured table and its partitions from being altered, and hinders nobody's
+        reading or writing; empty where there is none."""
+        return _lock_sql(self._captures[name] for name in self._captures if self._seen.tables[name].members)
+
+    def _locks_for(self, *, rows: bool) -> str:
+        if rows:
+            return self.locks()
+        return _lock_sql(self._captures[name] for name in sorted(self._granting - {VIEWS}))
+
+    # ------------------------------------------------------------ looking
+    async def changed(self, db: asyncpg.Connection) -> frozenset[str]:
+        """The captured tables (and VIEWS) that are other than they were: gone, altered, or their capture is."""
+        now = await _look(db, self._captures, self._views)
+        before = self._seen
+        if now.shared[0] != before.shared[0]:
+            return frozenset(self._captures)
+        changed = {name for name in self._captures if now.tables.get(name) != before.tables.get(name)}
+        if now.shared[1] != before.shared[1]:
+            changed.add(VIEWS)
+        return frozenset(changed)
+
+    async def _moved(self, db: asyncpg.Connection) -> frozenset[str]:
+        """As `changed`, where the catalogue's lines are other ones."""
+        versions = await self._read_versions(db)
+        if versions == self._versions:
+            return frozenset()
+        changed = await self.changed(db)
+        if not changed:
+            self._versions = versions
+        return changed
+
+    async def _read_versions(self, db: asyncpg.Connection) -> tuple[str, ...]:
+        row = await db.fetchrow(queries("belongings.sql")["versions"], self._relations, self._triggers, self._views)
+        assert row is not None
+        return tuple(text or "" for text in row)
+
+    async def require(self, db: asyncpg.Connection) -> None:
+        """SchemaChangedError unless everything stands: what the sequencer looks at before it computes."""
+        changed = await self.changed(db)
+        if changed:
+            what = f'"{max(changed)}"' if any(changed) else "A view"
+            raise SchemaChangedError(
+                f"{what} is other than when capture was installed.",
+                hint="Checkpoints wait until capture fits the schema again.",
+            )
+
+    async def require_for_writing(self, db: asyncpg.Connection) -> None:
+        """SchemaMovingError while an upload's writes might not be captured, or its SQL not fit."""
+        if await self._moved(db):
+            raise SchemaMovingError("The schema of the source is being changed.", hint="It is tried again.")
+
+    async def require_for_reading(self, db: asyncpg.Connection, *, rows: bool) -> None:
+        """SchemaMovingError while grants cannot be asked; with `rows`, while rows of the company's cannot be read.
+        Looked at before the reading, under `locks`."""
+        changed = await self._moved(db)
+        if changed and (rows or changed & self._granting):
+            raise SchemaMovingError("The schema of the source is being changed.", hint="It is tried again.")
+        if await has_gaps(db, self.broken):
+            raise SchemaMovingError("The next checkpoint has to be taken first.", hint="It is tried again.")
+
+    async def reading(
+        self, connections: Connections, work: Callable[[asyncpg.Connection], Awaitable[T]], *, rows: bool
+    ) -> T:
+        """What `work` reads in a snapshot in which everything that it needs stands."""
+
+        async def attempt() -> T:
+            async with connections.snapshot() as db:
+                try:
+                    if locks := self._locks_for(rows=rows):
+                        await db.execute(locks)
+                    await self.require_for_reading(db, rows=rows)
+                    if not rows:
+                        return await work(db)
+                    async with connections.watchdog.guard(db):
+                        return await work(db)
+                except _GONE as error:
+                    raise SchemaMovingError(
+                        "The schema of the source is being changed.", hint="It is tried again."
+                    ) from error
+
+        return await with_patience(attempt)
+
+    def require_whole(self, tables: frozenset[str]) -> None:
+        """SchemaMovingError where one of these tables cannot be followed at the moment."""
+        if found := sorted(self.stopped & tables):
+            raise SchemaMovingError(
+                f'Capture of "{found[0]}" is lost: devices get nothing of it.', hint="Run: syncline provision"
+            )
+
+
+async def _look(db: asyncpg.Connection, wanted: Mapping[str, Capture], views: list[int]) -> _Seen:
+    shared = await db.fetchrow(queries("belongings.sql")["shared"], views)
+    assert shared is not None
+    return _Seen(await read_states(db, wanted), (shared["base"], shared["views"]))
+
+
+def _lock_sql(found: Iterable[Capture]) -> str:
+    names = ", ".join(table_sql(capture.table) for capture in found)
+    return f"LOCK TABLE {names} IN ACCESS SHARE MODE" if names else ""

@@ -1,0 +1,181 @@
+"""Grants on PostgreSQL: the company's SQL, with claims that are data whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.postgres.conftest import HostDatabase
+from tests.postgres.reading import TERM, Reading
+
+from syncline.errors import AuthError
+from syncline.model.scopes import PlanConfig, ScopeConfig
+from syncline.source.port import Delta
+
+UUID = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
+TABLES = (
+    "CREATE TYPE role AS ENUM('nurse', 'doctor')",
+    "CREATE TABLE patients(id int PRIMARY KEY, name text)",
+    "CREATE TABLE regions(name varchar(20) PRIMARY KEY)",
+    "CREATE TABLE sites(code uuid, part smallint, PRIMARY KEY(code, part))",
+    "CREATE TABLE days(day date PRIMARY KEY)",
+    "CREATE TABLE staff(number int, name text, key uuid, role role, teams int[], active boolean, joined date, pay numeric)",
+    f"INSERT INTO staff VALUES(1, 'ann', '{UUID}', 'nurse', '{{1,2}}', true, '2026-01-01', 1.5)",
+    "INSERT INTO staff VALUES(2, 'ben', NULL, 'doctor', '{3}', false, '2026-02-01', 2.5)",
+    "CREATE TABLE given(who text, what text, part int)",
+    f"INSERT INTO given VALUES('ann', '12', 3), ('ann', ' 13 ', 99999), ('ann', 'x', 1), ('ann', '{UUID}', 4), "
+    "('ann', NULL, NULL), ('ann', '99999999999', 5), ('ann', '2026-11-22', 6)",
+)
+
+
+@pytest.fixture
+def make_reading(postgres: HostDatabase) -> Iterator[Any]:
+    made: list[Reading] = []
+
+    def make(*grants: str, root: str = "patients") -> Reading:
+        scopes = tuple(ScopeConfig(f"s{number}", {}, root=root, grant=grant) for number, grant in enumerate(grants))
+        made.append(Reading(postgres, TABLES, PlanConfig(scopes)))
+        return made[-1]
+
+    yield make
+    for reading in made:
+        reading.close()
+
+
+@pytest.mark.parametrize(
+    ("condition", "claim", "finds"),
+    [
+        ("number = :it", 1, True),
+        ("number = :it", "1", True),
+        ("number = :it", " 1 ", True),
+        ("number = :it", 1.0, True),
+        ("number = :it", True, True),
+        ("number = :it", 2, False),
+        ("number = :it", "ann", False),
+        ("number = :it", 2**70, False),
+        ("number = :it", 1.5, False),
+        ("number = :it", None, False),
+        ("number = :it", [1], False),
+        ("number = :it", "1 OR true", False),
+        ("name = :it", "ann", True),
+        ("name = :it", "' OR '1'='1", False),
+        ("name = :it", "ann\0", False),
+        ("name = :it", "\ud800", False),
+        ("name = :it", {"a": 1}, False),
+        ("key = :it", UUID, True),
+        ("key = :it", UUID.replace("-", "").upper(), True),
+        ("key = :it", "ann", False),
+        ("role = :it", "nurse", True),
+        ("role = :it", "pilot", False),
+        ("active = :it", True, True),
+        ("active = :it", "yes", True),
+        ("active = :it", False, False),
+        ("active = :it", "perhaps", False),
+        ("joined = :it", "2026-01-01", True),
+        ("joined = :it", "2026-13-01", False),
+        ("joined = :it", "soon", False),
+        ("pay = :it", 1.5, True),
+        ("pay = :it", "1.50", True),
+        ("pay = :it", "1e999999", False),
+        ("number = ANY(:it)", [7, 1], True),
+        ("number = ANY(:it)", ["1"], True),
+        ("number = ANY(:it)", 1, True),
+        ("number = ANY(:it)", [], False),
+        ("number = ANY(:it)", ["x"], False),
+        ("number = ANY(:it)", [[1], [2, 3]], False),
+        ("name = ANY(:it)", ["x", "ann"], True),
+        ("name = ANY(:it)", ['a","ann', "{ann}", "a\\"], False),
+        ("name = ANY(:it)", "{ann}", False),
+        ("role = ANY(:it)", ["doctor", "nurse"], True),
+        ("role = ANY(:it)", ["pilot"], False),
+        ("teams && :it", [2, 9], True),
+        ("teams && :it", ["2"], True),
+        ("name IN (SELECT json_array_elements_text(:it))", ["ann", "x"], True),
+        ("name IN (SELECT jsonb_array_elements_text(:it -> 'names'))", {"names": ["ann"]}, True),
+        ("name IN (SELECT json_array_elements_text(:it))", "no list", False),
+        ("name IN (SELECT jsonb_array_elements_text(:it))", ["ann\0"], False),
+        ("name = :it::text", "ann", True),
+        ("key = (:it::text)::uuid", UUID, True),
+        ("key = (:it::text)::uuid", "ann", False),
+        ("number = :it AND number = :it", 1, True),
+        ("(:it IS NULL OR name = 'ben')", None, True),
+        ("name = 'ann' AND ':it' <> '' -- :it\n AND name = :it", "ann", True),
+    ],
+)
+def test_a_claim_is_what_the_grant_compares_it_with(make_reading: Any, condition: str, claim: Any, finds: bool) -> None:
+    reading = make_reading(
+        f"SELECT 5 FROM staff WHERE number = 1 AND ({condition})", "SELECT 7 WHERE :it IS NOT DISTINCT FROM :it"
+    )
+    found = reading.granted(it=claim)
+    assert ("s0[5]" in found) == finds
+    together = told_to_all(reading, [{"it": "nobody's"}, {"it": claim}, {"it": None}])
+    assert (frozenset({"s0[5]"}) == together["s0"][1]) == finds
+
+
+def told_to_all(reading: Reading, users: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a delta says after everything that grants read was touched."""
+    start = reading.checkpoint()
+    head = reading.checkpoint()
+    reading.database.execute(
+        "INSERT INTO syncline.grant_touch SELECT unnest(%s::text[]), %s ON CONFLICT DO NOTHING",
+        (sorted(reading.sql.grant_scopes), head),
+    )
+    delta: Delta = reading.delta(lambda reader: reader.read((TERM, start), (), {}, users, 100))
+    assert delta.valid
+    return dict(delta.granted)
+
+
+def test_after_a_claim_that_does_not_fit_the_read_goes_on(make_reading: Any) -> None:
+    reading = make_reading(
+        "SELECT number FROM staff WHERE joined = :sub", "SELECT number FROM staff WHERE name = 'ben'"
+    )
+    assert reading.granted(sub="no day") == {"s1[2]"}
+
+
+@pytest.mark.parametrize(
+    ("root", "query", "buckets"),
+    [
+        ("patients", "SELECT what FROM given", {"s0[12]", "s0[13]"}),
+        ("patients", "SELECT part FROM given", {"s0[3]", "s0[4]", "s0[5]", "s0[6]", "s0[1]", "s0[99999]"}),
+        ("patients", "SELECT part::bigint * 100000 FROM given WHERE part < 5", {"s0[100000]", "s0[300000]", "s0[400000]"}),
+        ("patients", "SELECT 2147483648", set()),
+        ("patients", "SELECT 12.0", {"s0[12]"}),
+        ("patients", "SELECT 'x' FROM given", set()),
+        ("regions", "SELECT part FROM given WHERE part < 4", {'s0["3"]', 's0["1"]'}),
+        ("regions", "SELECT what FROM given WHERE what = 'x'", {'s0["x"]'}),
+        ("days", "SELECT what FROM given", {'s0["2026-11-22"]'}),
+        ("days", "SELECT '2026-11-23 10:00'::timestamp", {'s0["2026-11-23"]'}),
+        ("sites", "SELECT what, part FROM given", {f's0["{UUID}",4]'}),
+        ("sites", f"SELECT '{UUID}'::uuid, 99999", set()),
+        ("sites", f"SELECT '{UUID}'::uuid, 4::smallint", {f's0["{UUID}",4]'}),
+        ("patients", "SELECT number FROM staff;  ", {"s0[1]", "s0[2]"}),
+        ("patients", "WITH s AS (SELECT number AS n FROM staff) SELECT n FROM s ORDER BY n DESC LIMIT 1 -- the last", {"s0[2]"}),
+    ],
+)  # fmt: skip
+def test_an_answer_names_the_bucket_whose_key_it_becomes(
+    make_reading: Any, root: str, query: str, buckets: set[str]
+) -> None:
+    reading = make_reading(query, root=root)
+    assert reading.granted() == buckets
+    if reading.sql.grant_scopes:
+        assert told_to_all(reading, [{}, {"sub": "x"}])["s0"] == (buckets, buckets)
+
+
+def test_a_missing_claim_is_named(make_reading: Any) -> None:
+    reading = make_reading("SELECT number FROM staff WHERE name = :tenant")
+    with pytest.raises(AuthError, match='no claim "tenant"'):
+        reading.granted(sub="ann")
+    assert told_to_all(reading, [{"sub": "x"}, {"tenant": "ben"}])["s0"] == (None, {"s0[2]"})
+
+
+def test_users_are_told_apart_in_one_query(make_reading: Any) -> None:
+    reading = make_reading("SELECT number FROM staff WHERE name = :sub OR number = ANY(:numbers)")
+    users = [{"sub": name, "numbers": numbers} for name in ("ann", "ben", "x") for numbers in ([], [1], [2], [1, 2])]
+    expected = [{f"s0[{number}]" for number in {{"ann": 1, "ben": 2}.get(user["sub"], 0), *user["numbers"]} - {0}} for user in users]  # fmt: skip
+    assert list(told_to_all(reading, users * 2)["s0"]) == expected * 2
+
+
+def test_a_grant_that_fails_for_one_users_claims_grants_the_others(make_reading: Any) -> None:
+    reading = make_reading("SELECT number FROM staff WHERE key = CAST((:sub || '') AS uuid)")
+    assert told_to_all(reading, [{"sub": "x"}, {"sub": UUID}, {"sub": ""}])["s0"] == (set(), {"s0[1]"}, set())
