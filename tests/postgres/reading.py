@@ -16,6 +16,7 @@ from syncline.model.scopes import Plan, PlanConfig
 from syncline.source.port import Page, PageSize, Walk
 from syncline.source.postgres import reads
 from syncline.source.postgres.capture import changelog_sql
+from syncline.source.postgres.claims import granted_in
 from syncline.source.postgres.connections import Connections
 from syncline.source.postgres.delta import DeltaReader
 from syncline.source.postgres.feed import FeedReader
@@ -36,6 +37,14 @@ class Reading:
         self.database = database
         self._runner = asyncio.Runner()
         self._connections = Connections(database.url)
+        try:
+            self._make(statements, config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, statements: Iterable[str], config: PlanConfig) -> None:
+        database = self.database
         for statement in statements:
             database.execute(statement)
         database.execute(files("syncline.source.postgres").joinpath("tables.sql").read_text(encoding="utf-8"))
@@ -95,6 +104,9 @@ class Reading:
     # ------------------------------------------------------------ reading
     def granted(self, **claims: Any) -> frozenset[str]:
         return self.run(lambda db: FeedReader(db, self.sql).granted(claims))
+
+    def granted_in(self, scope: str, **claims: Any) -> frozenset[str]:
+        return self.run(lambda db: granted_in(db, self.sql, self.plan.scopes[scope], claims))
 
     def feed(self, work: Callable[[FeedReader], Awaitable[T]]) -> T:
         return self.run(lambda db: work(FeedReader(db, self.sql)))

@@ -12,6 +12,7 @@ from syncline.errors import SourceBusyError
 from syncline.model.scope_config import LinkConfig, PlanConfig, ScopeConfig, TableConfig
 from syncline.model.scopes import Plan
 from syncline.source.port import Checkpoint
+from syncline.source.postgres.checkpoint_sql import LOCK_KEYS
 from syncline.source.postgres.source import PostgresSource
 from syncline.testing.plans import plan_for
 
@@ -120,6 +121,8 @@ class Clinic:
         return int(
             await self.host.fetchval(
                 "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-                "WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 1398361668 AND d.datname = current_database()"
+                "WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1 AND l.objid = $2 "
+                "AND d.datname = current_database()",
+                *LOCK_KEYS,
             )
         )

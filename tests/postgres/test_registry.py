@@ -54,7 +54,9 @@ class Office:
 
     def register(self, device: str | None, nonce: str | None, user: str = "ann", included: int = 0) -> Registration:
         return self.run(
-            lambda db: registry.Registry(db, self.clock, self.draw).register(device, nonce, user, included, {"engine": "x"})
+            lambda db: registry.Registry(db, self.clock, self.draw).register(
+                device, nonce, user, included, {"engine": "x"}
+            )
         )[0]
 
 
@@ -136,12 +138,20 @@ def test_records_are_listed_newest_first_for_a_user_or_a_device(office: Office) 
     assert [row["user"] for row in conflicts(user="ann")] == ["ann"]
     assert [row["number"] for row in conflicts(device="d2")] == [2]
     first = conflicts()[0]
-    assert (first["key"], first["base"], first["server"], first["device_value"], first["row"]) == (["v1"], "a", None, "c", None)
+    assert (first["key"], first["base"], first["server"], first["device_value"], first["row"]) == (
+        ["v1"],
+        "a",
+        None,
+        "c",
+        None,
+    )
     rejection = office.run(lambda db: registry.list_rejections(db, RecordFilter()))[0][0]
     assert (rejection["operation"], rejection["key"], rejection["values"]) == ("U", ["v1"], {"note": "x"})
 
 
-@pytest.mark.parametrize("work", [registry.list_devices, registry.seal_key, lambda db: registry.list_conflicts(db, RecordFilter())])
+@pytest.mark.parametrize(
+    "work", [registry.list_devices, registry.seal_key, lambda db: registry.list_conflicts(db, RecordFilter())]
+)
 def test_before_provisioning_one_is_told_to(postgres: HostDatabase, work: Callable[..., Awaitable[object]]) -> None:
     with pytest.raises(NotProvisionedError):
         Office(postgres).run(work)

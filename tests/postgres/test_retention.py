@@ -79,7 +79,10 @@ def horizon(feed: Feed) -> int:
 def test_what_is_old_goes_in_several_steps_and_the_rest_stays(feed: Feed) -> None:
     assert feed.prune() > 2500 // (SLICE_ROWS * 8)
     assert feed.counts() == [500, 1, 1, 2]
-    assert feed.database.execute("SELECT device, number FROM syncline.outcome ORDER BY 1, 2") == [("about", 2), ("gone", 2)]
+    assert feed.database.execute("SELECT device, number FROM syncline.outcome ORDER BY 1, 2") == [
+        ("about", 2),
+        ("gone", 2),
+    ]
     assert horizon(feed) == 1
     assert feed.database.execute("SELECT checkpoint FROM syncline.moment ORDER BY 1") == [(1,), (2,)]
 

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.postgres.sequencing import running
 
 from syncline.model.merge import Stamp
 from syncline.model.resolving import resolve
@@ -21,7 +22,6 @@ from syncline.source.postgres.introspect import introspect
 from syncline.source.postgres.layout import PlanSql, build_plan_sql
 from syncline.source.postgres.scratch import ScratchTables
 from syncline.source.stamps import RowStamps, fold_changes
-from tests.postgres.sequencing import running
 
 COLUMNS = tuple(f"c{index}" for index in range(1, 64))
 """More than one word of a mask holds."""
@@ -62,7 +62,7 @@ class Notes:
             masks = capture.mask_of(set(columns)) if op in "UT" else [0, 0]
             await self.db.execute(
                 f"INSERT INTO {capture.changelog}(op, k_1, m_0, m_1, stamp, writer) "
-                "VALUES($1::text::\"char\", $2, $3, $4, $5, $6)",
+                'VALUES($1::text::"char", $2, $3, $4, $5, $6)',
                 op,
                 key,
                 *masks,

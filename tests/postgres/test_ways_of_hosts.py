@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from tests.postgres.conftest import HostDatabase
-from tests.postgres.ways import TABLES, Beside, Hosts, OpenTown, Session, Town, Ways, caseload, for_everybody, of
-
-from syncline.errors import SynclineError
-from syncline.model.scopes import PlanConfig, ScopeConfig, TableConfig
-from syncline.testing import postgres_server
-from syncline.testing.plans import plan_for
+from tests.postgres.ways import TABLES, Hosts, OpenTown, Town, Ways, caseload, for_everybody, of
 
 COUNTERS = "CREATE TABLE counters(id integer PRIMARY KEY, n integer NOT NULL DEFAULT 0)"
+OwnDatabase = Callable[..., HostDatabase]
+
 WRITERS = 6
 TURNS = 60
 
@@ -155,10 +148,9 @@ class TestWriters(Ways):
 
 
 class TestPreparedTransactions(Ways):
-    def test_two_phase_commit(self, open_town: OpenTown, own_postgres: Callable[..., Any], tmp_path: Path) -> None:
+    def test_two_phase_commit(self, own_database: OwnDatabase, open_town: OpenTown) -> None:
         """P6, P15: PREPARE TRANSACTION works, asleep or awake; rows count when COMMIT PREPARED says so."""
-        server = own_postgres({"max_prepared_transactions": 10})
-        database = HostDatabase(server, server.create_database())
+        database = own_database({"max_prepared_transactions": 10})
         town = open_town(TABLES, caseload(), database=database)
         ann = town.phone("ann")
         assert not town.wait(town.source.wait_for_change(3.0))  # long enough to fall asleep, where that is allowed
@@ -336,178 +328,3 @@ class TestSessions(Ways):
                 continue
             town.agrees(ann, of("ann"))
         town.execute("UPDATE notes SET body = 'still passes'")
-
-
-class TestWaits(Ways):
-    """P15: nobody of the host's waits behind us for long: his lock_timeout would tell."""
-
-    def test_alter_beside_slow_cuts_and_pages(self, open_town: OpenTown) -> None:
-        """A cut and a download that take many seconds give way to the host's ALTER, and to those queueing behind it."""
-        town = open_town(
-            (
-                "CREATE FUNCTION slowly(integer) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS "
-                "$$ BEGIN PERFORM pg_catalog.pg_sleep(0.02); RETURN true; END $$",
-                "CREATE TABLE items(id integer PRIMARY KEY, body text)",
-                "INSERT INTO items SELECT n, 'x' FROM generate_series(1, 400) n",
-            ),
-            slow_items(),
-        )
-        ann = town.new_phone("ann")
-        stop = threading.Event()
-        hosts = Hosts()
-        waited: list[float] = []
-
-        def alter() -> None:
-            # Each deed of ours takes 8 s if nothing stops it; the host gives up after 2 and fails the test.
-            session = town.connect(options="-c lock_timeout=2s")
-            for n in range(4):
-                time.sleep(0.7)
-                begun = time.monotonic()
-                session.execute(f"ALTER TABLE items ADD COLUMN c{n} integer".encode())
-                waited.append(time.monotonic() - begun)
-            stop.set()
-
-        def read() -> None:
-            session = town.connect(options="-c lock_timeout=2s")
-            while not stop.wait(0.05):
-                session.execute("SELECT id FROM items LIMIT 1")
-
-        town.execute("UPDATE items SET body = 'changed'")
-        hosts.start(alter)
-        hosts.start(read)
-        try:
-            while not stop.is_set() and not hosts.errors:
-                try:
-                    town.wait(town.source.take_checkpoint(town.term))
-                    ann.hello()
-                    ann.download()
-                except SynclineError:
-                    pass
-        finally:
-            stop.set()
-        hosts.join()
-        assert len(waited) == 4
-
-    def test_a_hosts_lock_holds_up_only_us(self, town: Town) -> None:
-        """P2: ACCESS EXCLUSIVE for as long as he likes; we come again and again, and go on when he is done."""
-        ann = town.phone("ann")
-        locker = town.connect()
-        locker.execute("BEGIN")
-        locker.execute("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE")
-        for _ in range(3):
-            with pytest.raises(SynclineError) as busy:
-                town.wait(town.source.take_checkpoint(town.term))
-                raise AssertionError("The sequencer read a table that somebody had locked.")
-            assert busy.value.retry
-        other = town.connect(options="-c lock_timeout=2s")
-        other.execute("UPDATE visits SET status = 'meanwhile'")
-        locker.execute("UPDATE notes SET body = 'locked'")
-        locker.execute("COMMIT")
-        town.agree([ann], of("ann"))
-
-
-def slow_items() -> PlanConfig:
-    return PlanConfig((ScopeConfig("everybody", {"items": TableConfig(where="slowly(id)")}),))
-
-
-class TestServers(Ways):
-    def test_a_standby_is_refused_with_the_reason(self, own_postgres: Callable[..., Any], tmp_path: Path) -> None:
-        """P15."""
-        server = own_postgres()
-        name = server.create_database().name
-        with psycopg.connect(server.address(name).url, autocommit=True) as db:
-            db.execute("CREATE TABLE visits(id integer PRIMARY KEY)")
-        server.stop()
-        (server.data / "standby.signal").touch()
-        server.start({"hot_standby": "on"})
-        beside = Beside(server.address(name).url, tmp_path)
-        try:
-            source = beside.open()
-            with pytest.raises(SynclineError, match=r"standby|recovery"):
-                beside.wait(source.provision(beside.wait(plan_for(source, for_everybody("visits")))))
-        finally:
-            beside.close()
-
-    def test_a_table_that_a_subscription_fills(self, open_town: OpenTown, own_postgres: Callable[..., Any]) -> None:
-        """P1: logical replication's worker fires no statement triggers. Either its changes arrive all the same, or
-        the installation says which table it cannot follow."""
-        server = own_postgres({"wal_level": "logical"})
-        table = "CREATE TABLE items(id integer PRIMARY KEY, body text)"
-        with psycopg.connect(server.address(server.create_database().name).url, autocommit=True) as publisher:
-            publisher.execute(table)
-            publisher.execute("CREATE PUBLICATION p FOR TABLE items")
-            publisher.execute("SELECT pg_create_logical_replication_slot('items', 'pgoutput')")
-            town = open_town((table,), for_everybody("items"), database=HostDatabase(server, server.create_database()))
-            where = f"host={server.folder} port={server.port} user=postgres dbname={publisher.info.dbname}"
-            town.execute(
-                f"CREATE SUBSCRIPTION items CONNECTION '{where}' PUBLICATION p WITH (create_slot = false, slot_name = 'items')"
-            )
-            ann = town.phone("ann")
-            for statement in ("INSERT INTO items VALUES(1, 'a'), (2, 'b')", "UPDATE items SET body = 'c'"):
-                publisher.execute(statement.encode())
-            while town.ask("SELECT body FROM items") != [("c",), ("c",)]:
-                time.sleep(0.05)
-            ann.sync()
-            said = " ".join(finding.what for finding in town.wait(town.source.diagnose(town.plan)))
-            arrived = ann.execute("SELECT body FROM items") == [("c",), ("c",)]
-            town.execute(
-                "ALTER SUBSCRIPTION items DISABLE",
-                "ALTER SUBSCRIPTION items SET (slot_name = NONE)",
-                "DROP SUBSCRIPTION items",
-            )
-            assert arrived or ("items" in said and "subscription" in said)
-
-    @pytest.mark.parametrize("mode", ["fast", "immediate"])
-    def test_the_server_restarts_beside_us(
-        self, open_town: OpenTown, own_postgres: Callable[..., Any], mode: str
-    ) -> None:
-        """P2, P3: busy for a while, then everything goes on; nothing that was committed is lost."""
-        server = own_postgres(durable=True)
-        database = HostDatabase(server, server.create_database())
-        town = open_town(TABLES, caseload(), database=database)
-        ann = town.phone("ann")
-        town.execute("UPDATE visits SET status = 'before the restart'")
-        ann.execute("UPDATE visits SET minutes = 7 WHERE id = 11")
-        port = server.port
-        server.stop(mode)
-        for call in (lambda: town.source.take_checkpoint(town.term), town.source.read_head):
-            with pytest.raises(SynclineError) as gone:
-                town.wait(call())
-            assert gone.value.retry, gone.value
-        start_on(server, port)
-        town.host = reconnect(town)
-        until_served(town)
-        town.execute("UPDATE visits SET status = 'after the restart' WHERE id = 12")
-        town.agree([ann], of("ann"))
-        assert town.ask("SELECT minutes FROM visits WHERE id = 11") == [(7,)]
-
-
-def start_on(server: Any, port: int) -> None:
-    """Started again where its clients look for it."""
-    drawn = postgres_server._free_port
-    postgres_server._free_port = lambda: port
-    try:
-        server.start()
-    finally:
-        postgres_server._free_port = drawn
-
-
-def reconnect(town: Town) -> Session:
-    town.host.close()
-    return town.connect()
-
-
-def until_served(town: Town) -> None:
-    """The sequencer's session is gone with the server; it begins a term anew, as the service does."""
-    for _ in range(50):
-        try:
-            town.wait(town.source.take_checkpoint(town.term))
-            return
-        except SynclineError:
-            time.sleep(0.1)
-        try:
-            if town.wait(town.source.begin_term(f"{town.term}+")):
-                town.term += "+"
-        except SynclineError:
-            pass
-    raise AssertionError("The sequencer does not come back.")

@@ -205,7 +205,7 @@ class TestKeys(Ways):
     @pytest.mark.parametrize(
         ("declared", "first", "second", "moved"),
         [
-            ("a integer, b text, PRIMARY KEY(a, b)", "(1, 'x')", "(1, 'y')", "b = b || '!'"),
+            ("a integer, c text, b text, PRIMARY KEY(a, c)", "(1, 'x', '')", "(1, 'y', '')", "c = c || '!'"),
             (
                 "a uuid PRIMARY KEY, b text",
                 "('5e1b7c3a-0000-4000-8000-000000000001', 'x')",

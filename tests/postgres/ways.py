@@ -20,7 +20,7 @@ import pytest
 from psycopg.types.string import TextLoader
 from tests.postgres.conftest import HostDatabase
 
-from syncline.errors import SchemaChangedError, SourceBusyError
+from syncline.errors import SchemaChangedError, SourceBusyError, SynclineError
 from syncline.model.identifiers import quote
 from syncline.model.scopes import LinkConfig, Plan, PlanConfig, ScopeConfig, TableConfig
 from syncline.server.service import Service
@@ -29,6 +29,7 @@ from syncline.source.postgres.source import PostgresSource
 from syncline.testing.bench import Phone
 from syncline.testing.contract_lab import Company, SourceLab
 from syncline.testing.plans import plan_for
+from syncline.testing.postgres_server import PostgresServer
 
 T = TypeVar("T")
 OpenTown = Callable[..., "Town"]
@@ -165,7 +166,7 @@ class Town(Company):
         session = self.database.connect(user, **parameters)
         for name in TEXTS:
             session.adapters.register_loader(name, TextLoader)
-        session.execute("SET timezone = 'UTC'")
+        session.execute("SET timezone = 'UTC'; SET client_encoding = 'UTF8'")
         return session
 
     def execute(self, *statements: str) -> None:
@@ -223,6 +224,11 @@ class Town(Company):
             total += taken.changes
         return total
 
+    def agrees(self, phone: Phone, wanted: Mapping[str, str] | None = None, **more: str) -> None:
+        """Once the sequencer has noticed what the company did; until then a phone is asked to come again."""
+        self.checkpoint()
+        super().agrees(phone, wanted, **more)
+
     def agree(self, phones: Mapping[str, Phone] | Iterable[Phone], wanted: Mapping[str, str]) -> None:
         """Each of the phones, and one that comes new, holds exactly what `wanted` names."""
         known = list(phones.values()) if isinstance(phones, Mapping) else list(phones)
@@ -275,10 +281,11 @@ def beside(town: Town, work: Callable[[], None], *phones: Phone) -> None:
 
 
 def sync_or_wait(phone: Phone) -> bool:
-    """False where the phone was asked to come again: the schema is moving, or somebody holds the database."""
+    """False where the phone was asked to come again: the schema is moving, or fits nothing just now, or somebody holds
+    the database."""
     try:
         phone.sync()
-    except (SourceBusyError, SchemaChangedError):
+    except SynclineError:
         return False
     return True
 
@@ -299,6 +306,21 @@ class Ways:
         yield make
         for town in made:
             town.close()
+
+    @pytest.fixture
+    def own_database(self, own_postgres: Callable[..., PostgresServer]) -> Iterator[Callable[..., HostDatabase]]:
+        """`own_database({"wal_level": "logical"})`: on a server that is the test's alone. To be asked for before
+        `open_town`, so that the town is closed first."""
+        made: list[HostDatabase] = []
+
+        def make(settings: dict[str, object] | None = None, **more: Any) -> HostDatabase:
+            server = own_postgres(settings, **more)
+            made.append(HostDatabase(server, server.create_database()))
+            return made[-1]
+
+        yield make
+        for database in made:
+            database.close()
 
     @pytest.fixture
     def town(self, open_town: OpenTown) -> Town:

@@ -42,7 +42,10 @@ def refused(source: str, **environment: str) -> ConfigError:
         (URL, URL),
         ("postgres://u@h/d", "postgresql://u@h/d"),
         ("postgresql+asyncpg://u@h/d", "postgresql://u@h/d"),
-        ("postgresql://u@/d?host=/var/run/postgresql&port=5433", "postgresql://u@/d?host=/var/run/postgresql&port=5433"),
+        (
+            "postgresql://u@/d?host=/var/run/postgresql&port=5433",
+            "postgresql://u@/d?host=/var/run/postgresql&port=5433",
+        ),
         ("postgresql://u@a:5432,b:5433/d?target_session_attrs=read-write", None),
         ("postgresql://u:p%40ss@[::1]:5432/d?sslmode=verify-full&sslrootcert=/etc/ca.pem", None),
         ("postgresql:///d", "postgresql:///d"),
@@ -81,13 +84,18 @@ def test_a_password_is_shown_nowhere() -> None:
     found = settings(f'url = "{URL}"\ndirect_url = "postgresql://o:hush@h/d?password=hush"')
     assert found.source_label == "postgresql://syncline:…@db.example.org/clinic"
     assert "hush" not in repr(found)
-    assert without_password("postgresql://u@h/d?password=hush&sslmode=require") == "postgresql://u@h/d?password=…&sslmode=require"
+    assert (
+        without_password("postgresql://u@h/d?password=hush&sslmode=require")
+        == "postgresql://u@h/d?password=…&sslmode=require"
+    )
     assert without_password("postgresql://u@h/d") == "postgresql://u@h/d"
 
 
 def test_the_environment_overrides_the_address_and_names_itself() -> None:
     assert settings('url = "sqlite:///a.db"', SYNCLINE_SOURCE_URL=URL).source_url == URL
-    assert refused(f'url = "{URL}"', SYNCLINE_SOURCE_URL="postgresql://u:hush@h").message.startswith("SYNCLINE_SOURCE_URL: ")
+    assert refused(f'url = "{URL}"', SYNCLINE_SOURCE_URL="postgresql://u:hush@h").message.startswith(
+        "SYNCLINE_SOURCE_URL: "
+    )
     assert settings(f'url = "{URL}"', SYNCLINE_SOURCE_WRITE_ROLE="app").write_role == "app"
 
 
@@ -106,7 +114,9 @@ def test_the_role_that_an_address_signs_in_as(url: str, environment: dict[str, s
 
 # ---------------------------------------------------------------- options
 def test_options_of_postgresql_are_read() -> None:
-    found = settings(f'url = "{URL}"\ndirect_url = "postgres://u@h/d"\nwrite_role = "app"\n[source.session]\n"app.user_id" = ":sub"')
+    found = settings(
+        f'url = "{URL}"\ndirect_url = "postgres://u@h/d"\nwrite_role = "app"\n[source.session]\n"app.user_id" = ":sub"'
+    )
     assert (found.is_postgres, found.direct_url, found.write_role) == (True, "postgresql://u@h/d", "app")
     assert found.session == {"app.user_id": ":sub"}
 
@@ -170,7 +180,8 @@ def test_without_the_driver_one_is_told_what_to_type(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("url", "owner"), [("sqlite:////srv/a.db", "postgresql://o@h/d"), (URL, "sqlite:///a.db"), (URL, "postgresql://o:hush@h")]
+    ("url", "owner"),
+    [("sqlite:////srv/a.db", "postgresql://o@h/d"), (URL, "sqlite:///a.db"), (URL, "postgresql://o:hush@h")],
 )
 def test_an_owner_is_another_login_of_the_same_kind(url: str, owner: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -192,7 +203,9 @@ def schema() -> Schema:
             for each in (
                 table("public", "patients", "name"),
                 table("Field Work", "visits", "Patient", "note", parent="patients"),
-                Table("logs", (), (), refusal="it has no primary key.", remedy="Give it one.", place=("public", "logs")),
+                Table(
+                    "logs", (), (), refusal="it has no primary key.", remedy="Give it one.", place=("public", "logs")
+                ),
             )
         }
     )

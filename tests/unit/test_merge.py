@@ -108,6 +108,22 @@ def test_add_refuses_what_is_no_number(type_: str) -> None:
     assert refusal and '"note"' in refusal
 
 
+@pytest.mark.parametrize(
+    ("type_", "local", "kind", "fits"),
+    [
+        ("integer", "INTEGER", "integer", True),
+        ("double precision", "REAL", "double", True),
+        ("boolean", "INTEGER", "boolean", False),
+        ("numeric(10,2)", "TEXT", "numeric", False),
+        ("interval", "TEXT", "interval", False),
+        ("point", "TEXT", "other", False),
+    ],
+)
+def test_add_goes_by_what_a_device_holds(type_: str, local: str, kind: str, fits: bool) -> None:
+    refusal = policy("add").refuses(Column("count", type_, local_type=local, kind=kind))
+    assert (refusal is None) == fits
+
+
 def test_only_add_puts_a_difference_on_the_newer_row() -> None:
     """P10: the device's replay must do what the server's merge does."""
     assert {name: policy(name).rebase for name in ("latest", "server", "add")} == {

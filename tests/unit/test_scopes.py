@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -424,6 +425,20 @@ def test_a_registered_policy_may_be_named(monkeypatch: pytest.MonkeyPatch) -> No
     merge.register(merge.PolicyEntry("longest", merge.merge_server))
     plan = resolve(caseload({"visits": PARENT}), merge={"visits": {"status": "longest"}})
     assert plan.tables["visits"].policy("status") == "longest"
+
+
+# ---------------------------------------------------------------- what cannot name a bucket
+def test_a_column_whose_equal_values_may_be_written_in_several_ways_joins_nothing() -> None:
+    patients = table("patients", "id region")
+    vague = tuple(
+        replace(column, inexact="a type that is vague") if column.name == "region" else column
+        for column in patients.columns
+    )
+    schema = Schema({**SCHEMA.tables, "patients": replace(patients, columns=vague)})
+    with pytest.raises(ConfigError) as caught:
+        resolving.resolve(PlanConfig((caseload({}, key=("region",)),)), schema, GRANT_READS, {})
+    assert caught.value.code == "join_type"
+    assert '"patients"."region", which has a type that is vague' in caught.value.message
 
 
 # ---------------------------------------------------------------- warnings

@@ -11,7 +11,10 @@ from syncline.cli.options import CONFIG_DEFAULT, Config, Json
 from syncline.cli.output import count, print_json, print_line, print_note
 from syncline.cli.server_extra import server_extra, with_source
 
-SourceUrl = Annotated[str, typer.Argument(help="The database: sqlite:///clinic.db or postgresql://user@host/database.", metavar="SOURCE_URL")]
+SourceUrl = Annotated[
+    str,
+    typer.Argument(help="The database: sqlite:///clinic.db or postgresql://user@host/database.", metavar="SOURCE_URL"),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there already.")]
 
 

@@ -58,9 +58,7 @@ def migrate(
         return
     runner = _Runner(command or [])
     with runner.listening():
-        status = with_source(
-            load(config), lambda source: _migrate(source, config, tables, runner), owner_url=owner_url
-        )
+        status = with_source(load(config), lambda source: _migrate(source, config, tables, runner), owner_url=owner_url)
     raise typer.Exit(status)
 
 

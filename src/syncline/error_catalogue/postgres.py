@@ -47,7 +47,7 @@ POSTGRES: tuple[Section, ...] = (
                 "A pooler in transaction mode stands where a session is needed.",
                 "Name the database itself in [source] direct_url.",
             ),
-            Entry(
+            _source(
                 "capture_lost",
                 "Triggers of ours are gone from a captured table.",
                 "Run: syncline provision, with --owner-url where the service may not; what was missed is sent anew.",

@@ -46,6 +46,7 @@ REJECTIONS: tuple[Section, ...] = (
                 "Write that row first, or those last.",
             ),
             _refused("type", "The value is not of the column's type.", "Correct the value."),
+            _refused("rls", "The source's row security refuses it to its write_role.", "Ask the office."),
             _refused("refused", "A trigger of the company's refused it; its own words are the reason.", "As it says."),
         ),
     ),

@@ -93,8 +93,11 @@ def _number(value: Value) -> int | float:
 
 
 def _refuse_add(column: Column) -> str | None:
-    numeric = any(word in column.type.upper() for word in ("INT", "REAL", "FLOA", "DOUB", "NUM", "DEC"))
-    return None if numeric else f'"add" needs a numeric column; "{column.name}" is {column.type or "without a type"}.'
+    shown = (column.local_type or column.type).upper()
+    if column.kind != "boolean" and any(word in shown for word in ("INT", "REAL", "FLOA", "DOUB", "NUM", "DEC")):
+        return None
+    kept = ", which devices hold as text" if column.local_type == "TEXT" else ""
+    return f'"add" needs a numeric column; "{column.name}" is {column.type or "without a type"}{kept}.'
 
 
 _policies: dict[str, PolicyEntry] = {}

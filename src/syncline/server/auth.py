@@ -45,9 +45,7 @@ def claims_of_grants(config: PlanConfig) -> dict[str, str]:
 
 def needed_claims(settings: Settings) -> dict[str, str]:
     """Every claim that a token must carry -> what needs it, in words."""
-    needed = {
-        claim: f"The grant of [scope.{scope}]" for claim, scope in claims_of_grants(settings.plan_config).items()
-    }
+    needed = {claim: f"The grant of [scope.{scope}]" for claim, scope in claims_of_grants(settings.plan_config).items()}
     for setting, text in settings.session.items():
         if text.startswith(":"):
             needed.setdefault(text[1:], f'The setting "{setting}" of [source.session]')
@@ -77,8 +75,8 @@ class Authenticator(Protocol):
 
 
 class Verifier:
-    """Checks JWTs. `needed`: claims (claim -> what needs it) without which a token is refused; with `lists` one may hold
-    several values."""
+    """Checks JWTs. `needed`: claims (claim -> what needs it) without which a token is refused; with `lists` one may
+    hold several values."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from syncline.errors import AuthError, SynclineError
 from syncline.log import logger
-from syncline.server.auth import Identity, needed_claims, identity_of, require_current
+from syncline.server.auth import Identity, identity_of, needed_claims, require_current
 from syncline.server.config_settings import Settings
 
 _log = logger("auth")

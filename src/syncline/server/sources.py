@@ -25,7 +25,9 @@ def open_source(
     serving needs; `for_owner`: nobody like that is here, but will run the script. `tell` hears of what takes long.
     ConfigError for a kind of database that this version does not know."""
     if owner_url is not None and not settings.is_postgres:
-        raise ConfigError("--owner-url is for PostgreSQL: a file has no owner's login.", hint="Leave it out.", code="usage")
+        raise ConfigError(
+            "--owner-url is for PostgreSQL: a file has no owner's login.", hint="Leave it out.", code="usage"
+        )
     if settings.is_postgres:
         return _open_postgres(settings, owner_url, for_owner or owner_url is not None, tell)
     scheme = settings.source_url.partition("://")[0]

@@ -104,12 +104,12 @@ def _default(section: str, key: str) -> str:
 
 def _source_lines(source_url: str) -> Iterator[str]:
     if has_password(source_url):
-        yield "# The database's password stands here: keep this file to yourself. Or leave the password out, and give it"
+        yield "# The database's password stands here: keep this file to yourself. Or leave it out, and give it"
         yield "# as PGPASSWORD or in ~/.pgpass; SYNCLINE_SOURCE_URL overrides the whole line."
     yield f"url = {toml_string(source_url)}"
     if is_postgres(source_url):
-        yield "# direct_url = \"…\"      # where url leads to a pooler in transaction mode: the database itself"
-        yield "# write_role = \"…\"      # uploads are written with this role's rights, and by its row security"
+        yield '# direct_url = "…"      # where url leads to a pooler in transaction mode: the database itself'
+        yield '# write_role = "…"      # uploads are written with this role\'s rights, and by its row security'
         yield "# [source.session]       # settings that the database's own triggers and policies read during an upload"
         yield '# "app.user_id" = ":sub"'
 

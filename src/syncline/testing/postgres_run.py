@@ -57,7 +57,7 @@ def begin_run(root: Path = Path("/tmp")) -> Run:
     """Also ends what runs that were killed have left. `root` is not TMPDIR, which may be too long for the name of a
     socket."""
     for folder in root.glob(f"{_PREFIX}*"):
-        held = _take(folder / "alive") if folder.stat().st_uid == os.getuid() else None
+        held = _take(folder / "alive")
         if held:
             _remove(folder)
             held.close()
@@ -77,8 +77,10 @@ def _remove(folder: Path) -> None:
 
 
 def _take(path: Path) -> IO[str] | None:
-    """The lock on this file, or None: somebody has it, or it is gone."""
+    """The lock on this file, or None: somebody has it, it is another user's, or gone."""
     try:
+        if path.parent.stat().st_uid != os.getuid():
+            return None
         file = path.open("a")
     except OSError:
         return None

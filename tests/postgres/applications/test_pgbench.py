@@ -22,12 +22,12 @@ grant = "SELECT bid FROM pgbench_branches WHERE bid <= 2"
 
 [scope.branch.tables]
 pgbench_tellers = { parent = "pgbench_branches", on = { bid = "bid" } }
-pgbench_accounts = { parent = "pgbench_branches", on = { bid = "bid" }, where = "aid % 100 = 0" }
+pgbench_accounts = { parent = "pgbench_branches", on = { bid = "bid" }, where = "aid BETWEEN 99001 AND 101000" }
 """
 SELECTS = {
     "pgbench_branches": "SELECT * FROM pgbench_branches WHERE bid <= 2 AND %(sub)s <> ''",
     "pgbench_tellers": "SELECT * FROM pgbench_tellers WHERE bid <= 2 AND %(sub)s <> ''",
-    "pgbench_accounts": "SELECT * FROM pgbench_accounts WHERE bid <= 2 AND aid %% 100 = 0 AND %(sub)s <> ''",
+    "pgbench_accounts": "SELECT * FROM pgbench_accounts WHERE bid <= 2 AND aid BETWEEN 99001 AND 101000 AND %(sub)s <> ''",
 }
 
 

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from syncline.errors import NotProvisionedError, SchemaChangedError, SourceBusyError
+from syncline.errors import SchemaChangedError, SourceBusyError
 from syncline.log import logger
 from syncline.model.scopes import Plan
 from syncline.source.postgres import provision as provisioning
 from syncline.source.postgres.belongings import read_meta
 from syncline.source.postgres.connections import Connections
 from syncline.source.postgres.generations import mark_gaps
-from syncline.source.postgres.installed import capture_fingerprint, is_other_configuration, layouts, verify
+from syncline.source.postgres.installed import (
+    capture_fingerprint,
+    is_other_configuration,
+    layouts,
+    require_provisioned,
+    verify,
+)
 from syncline.source.postgres.layout import PlanSql, build_plan_sql
 from syncline.source.postgres.locking import MIGRATION_LOCK, take_lock
 from syncline.source.postgres.standing import Standing
@@ -89,9 +95,8 @@ async def put_back(connections: Connections, plan: Plan, served: Attachment | No
 
 async def _require_ours_to_do(db: asyncpg.Connection, plan: Plan, served: Attachment | None) -> None:
     """Takes the lock of migrations for as long as the session lives."""
+    await require_provisioned(db)
     found = await capture_fingerprint(db)
-    if found is None:
-        raise NotProvisionedError("Capture is not installed in this database.", hint="Run: syncline provision")
     if served is not None and found != served.capture:
         raise SchemaChangedError(
             "Capture was provisioned for another configuration than this server was started with.",

@@ -26,8 +26,9 @@ SIZES = (10, 300, 10_000)
 """Up to so many rows a scratch table is named with a LIMIT; a larger one is analysed."""
 LARGE = SIZES[-1]
 
-WAITING = "(txid >= $1 OR txid = ANY($2::xid8[]))"
-"""Of a queue's rows those that the last cut's snapshot did not see: $1 its xmax, $2 what was in progress then."""
+WAITING = ("txid >= $1", "txid = ANY($2::xid8[])")
+"""Of a queue's rows those that the last cut's snapshot did not see: from its xmax ($1) on, and what was in progress
+then ($2). Each is looked for by itself: an OR of both would be a walk over the whole index, with its dead rows."""
 
 _DIRECT = {"smallint", "integer", "bigint", "boolean", "uuid", "date", "timestamp", "instant"}
 _LONG = {"text", "bytes", "json", "jsonb", "xml"}
@@ -71,7 +72,10 @@ class Scratch:
                 f'SELECT {keys}, NULL::text COLLATE "C" AS key, NULL::boolean AS news, NULL::boolean AS touched '
                 f"FROM {capture.changelog}",
             ),
-            (self.member, 'SELECT NULL::text COLLATE "C" AS key, NULL::text COLLATE "C" AS bucket, NULL::boolean AS now'),
+            (
+                self.member,
+                'SELECT NULL::text COLLATE "C" AS key, NULL::text COLLATE "C" AS bucket, NULL::boolean AS now',
+            ),
         )
         return ";".join(
             f"DROP TABLE IF EXISTS {name}; "
@@ -80,25 +84,29 @@ class Scratch:
         )
 
 
-def limited(name: str, size: int | None) -> str:
-    return name if size is None else f"(SELECT * FROM {name} LIMIT {size})"
+def limited(rows: str, size: int | None) -> str:
+    """A scratch table or subquery, with its size told."""
+    return rows if size is None else f"(SELECT * FROM {rows} AS l LIMIT {size})"
+
+
+def waiting_rows(queue: str, columns: str = "*") -> str:
+    """A subquery; a row is in one half of it only."""
+    return f"({' UNION ALL '.join(f'SELECT {columns} FROM {queue} WHERE {half}' for half in WAITING)})"
 
 
 # ---------------------------------------------------------------- the batch
 def batch_sql(capture: Capture, size: int | None) -> str:
-    """Takes what waits (`WAITING`); answers the number of changes, the newest stamp, whether some may have moved rows, whether some
-    bring old images, and whether there are touches."""
+    """Takes what waits (`WAITING`); answers the number of changes, the newest stamp, whether some may have moved rows,
+    whether some bring old images, and whether there are touches."""
     taken = ", ".join(_taken(capture))
     differs = _moved(capture)
     joined = f" LEFT JOIN {table_sql(capture.table)} AS t ON {_same_key(capture, 't', 'c')}" if differs else ""
     moved = f"c.op IN ('I', 'D'){''.join(f' OR {condition}' for condition in differs)}"
     columns = ", ".join(f"c.{name}" for name in _taken(capture))
-    waiting = limited(f"(SELECT * FROM {capture.changelog} WHERE {WAITING}) AS w", size)
-    if size is None:
-        waiting = f"(SELECT * FROM {capture.changelog} WHERE {WAITING})"
     return (
         f"WITH taken AS (INSERT INTO {Scratch(capture).batch}({taken}, moved) "
-        f"SELECT {columns}, c.op <> 'T' AND ({moved}) FROM {waiting} AS c{joined} "
+        f"SELECT {columns}, c.op <> 'T' AND ({moved}) "
+        f"FROM {limited(waiting_rows(capture.changelog), size)} AS c{joined} "
         "RETURNING op, stamp, moved) SELECT count(*) AS changes, max(stamp) AS stamp, "
         "coalesce(bool_or(moved), false) AS moved, coalesce(bool_or(moved AND op IN ('U', 'D')), false) AS old, "
         "coalesce(bool_or(op = 'T'), false) AS touched FROM taken"

@@ -43,7 +43,7 @@ class Trigger:
 class TableState:
     """`host` and `capture` are texts to compare; `members`: the table and all its partitions, quoted -> oid, empty
     where there is no such table; `changelog` is the mark on our table, `function` a digest of its body: None where
-    there is none."""
+    there is none; `ours` the oids of the two."""
 
     host: str
     members: Mapping[str, int]
@@ -51,6 +51,7 @@ class TableState:
     capture: str
     changelog: str | None
     function: str | None
+    ours: tuple[int | None, int | None]
 
     def is_complete(self, capture: Capture) -> bool:
         """Whether all that `capture` needs stands, whoever put it there."""
@@ -89,6 +90,7 @@ async def read_states(db: asyncpg.Connection, captures: Mapping[str, Capture]) -
             row["capture"],
             row["changelog"],
             row["function"],
+            (row["changelog_oid"], row["function_oid"]),
         )
     return found
 

@@ -40,7 +40,7 @@ SELECT w.name, m.members::text AS members, coalesce(m.triggers, '[]')::text AS t
     (SELECT string_agg(concat_ws(':', a.attname, a.atttypid, a.attcollation, a.attnotnull), ' ' ORDER BY a.attnum)
      FROM pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped),
     f.oid, f.prosecdef, f.proconfig, f.proowner) AS capture,
-  obj_description(l.oid, 'pg_class') AS changelog, md5(f.prosrc) AS function
+  l.oid AS changelog_oid, f.oid AS function_oid, obj_description(l.oid, 'pg_class') AS changelog, md5(f.prosrc) AS function
 FROM wanted w LEFT JOIN root r ON r.name = w.name LEFT JOIN members m ON m.name = w.name CROSS JOIN ours o
 LEFT JOIN pg_class l ON l.relnamespace = o.oid AND l.relname = w.changelog
 LEFT JOIN pg_proc f ON f.pronamespace = o.oid AND f.proname = w.function;
@@ -48,19 +48,34 @@ LEFT JOIN pg_proc f ON f.pronamespace = o.oid AND f.proname = w.function;
 -- name: shared
 -- What every capture leans on, and the rules of views.
 SELECT
-  (SELECT string_agg(concat_ws(':', c.oid, c.relname), ' ' ORDER BY c.relname) FROM pg_class c
+  (SELECT array_agg(c.oid ORDER BY c.relname) FROM pg_class c
    WHERE c.relnamespace = to_regnamespace('syncline') AND c.relkind = 'r'
      AND c.relname IN ('gap', 'pulse', 'meta', 'checkpoint', 'term', 'upload', 'marker')) AS base,
   (SELECT string_agg(concat_ws(':', r.oid, r.xmin), ' ' ORDER BY r.oid) FROM pg_rewrite r
    WHERE r.ev_class = ANY($1::oid[])) AS views;
 
 -- name: versions
--- Cheap: whether the lines of the catalogue stand as they were. $1: relations, $2: our triggers, $3: views.
+-- Whether lines of the catalogue stand as they were: of relations $1, our triggers $2, and the rules of views $3.
 SELECT
   (SELECT string_agg(concat_ws(':', c.oid, c.xmin), ' ' ORDER BY c.oid) FROM pg_class c WHERE c.oid = ANY($1::oid[])),
   (SELECT string_agg(concat_ws(':', t.oid, t.xmin), ' ' ORDER BY t.oid) FROM pg_trigger t WHERE t.oid = ANY($2::oid[])),
   (SELECT string_agg(concat_ws(':', r.oid, r.xmin), ' ' ORDER BY r.oid) FROM pg_rewrite r
    WHERE r.ev_class = ANY($3::oid[]));
+
+-- name: details
+-- As `versions`, of what else belongs to relations $1, and of our functions $2.
+SELECT
+  (SELECT string_agg(concat_ws(':', a.attrelid, a.attnum, a.xmin), ' ' ORDER BY a.attrelid, a.attnum)
+   FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0),
+  (SELECT string_agg(concat_ws(':', i.inhrelid, i.xmin), ' ' ORDER BY i.inhrelid)
+   FROM pg_inherits i WHERE i.inhparent = ANY($1::oid[])),
+  (SELECT string_agg(concat_ws(':', k.oid, k.xmin), ' ' ORDER BY k.oid)
+   FROM pg_constraint k WHERE k.conrelid = ANY($1::oid[])),
+  (SELECT string_agg(concat_ws(':', i.indexrelid, i.xmin), ' ' ORDER BY i.indexrelid)
+   FROM pg_index i WHERE i.indrelid = ANY($1::oid[]) AND i.indisunique),
+  (SELECT string_agg(concat_ws(':', f.oid, f.xmin), ' ' ORDER BY f.oid) FROM pg_proc f WHERE f.oid = ANY($2::oid[])),
+  (SELECT string_agg(concat_ws(':', d.oid, d.xmin), ' ' ORDER BY d.oid)
+   FROM pg_attrdef d WHERE d.adrelid = ANY($1::oid[]));
 
 -- name: ours
 -- Relations with triggers of ours, and those triggers: all, or those that call the function $1.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.log import logger
 from syncline.source.port import PiecemealError
 from syncline.source.postgres.layout import PlanSql, TableSql
-from syncline.source.postgres.refusals import Treatment, refusal_of, treatment
+from syncline.source.postgres.refusals import Treatment, refusal_of, state_of, treatment
 
 _log = logger("upload")
 
@@ -20,20 +20,29 @@ class Blame:
         self._has_role = has_role
         self._is_last_try = is_last_try
 
-    def of(self, table: str, error: asyncpg.PostgresError, *, together: bool) -> Exception:
+    def of(self, table: str, error: PostgresError, *, together: bool) -> Exception:
         """What to raise. The error itself where it is not the data's fault; PiecemealError where it is not known which
         mutation's fault it is."""
         is_datas = treatment(error, is_last_try=self._is_last_try) is Treatment.REJECT
-        if not is_datas and not (self._has_role and error.sqlstate == "42501"):
+        if not is_datas and not (self._has_role and state_of(error) == "42501"):
             return error
         if together:
-            return PiecemealError(str(error.sqlstate))
+            return PiecemealError(state_of(error))
         refusal = refusal_of(error, lambda text: self._names_hidden(table, error, text))
         if refusal.code == "refused":
-            _log.warning("a write to %s was refused by the database (SQLSTATE %s)", table, error.sqlstate)
+            _log.warning("a write to %s was refused by the database (SQLSTATE %s)", table, state_of(error))
         return refusal
 
-    def _names_hidden(self, table: str, error: asyncpg.PostgresError, text: str) -> bool:
+    def is_overtaken(self, table: str, error: PostgresError) -> bool:
+        """Whether somebody else's insert of the same key came between our look and our insert: started again, the
+        transaction meets the row."""
+        if self._is_last_try or state_of(error) != "23505":
+            return False
+        synced = self._sql.tables[table].synced
+        name = getattr(error, "constraint_name", None)
+        return any(index.name == name and set(index.columns) == set(synced.key) for index in synced.table.indexes)
+
+    def _names_hidden(self, table: str, error: PostgresError, text: str) -> bool:
         """Whether it names a column that devices do not hold, or comes from a table that does not sync."""
         place = (getattr(error, "schema_name", None), getattr(error, "table_name", None))
         concerned = [entry for name, entry in self._sql.tables.items() if name == table]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from syncline.source.postgres.batch_sql import LARGE, WAITING
+from syncline.source.postgres.batch_sql import LARGE, WAITING, waiting_rows
 from syncline.source.postgres.capture import Capture
 
 LOCK_KEYS = (0x53594E43, 1)
@@ -34,7 +34,7 @@ class Seen:
 
     @property
     def arguments(self) -> tuple[int, list[int]]:
-        """For `WAITING`."""
+        """For the halves of `WAITING`."""
         return self.xmax, list(self.running)
 
 
@@ -43,14 +43,19 @@ _HEAD = "SELECT c.term, c.head, c.time_us, pg_current_snapshot()::text AS snapsh
 
 def poll_sql(captures: Iterable[Capture]) -> str:
     """One row: the head, the snapshot, and whether anything waits."""
-    waits = [*(f"EXISTS(SELECT FROM {capture.changelog} WHERE {WAITING})" for capture in captures), *_OWN]
+    waits = [*(_any(capture.changelog) for capture in captures), *_OWN]
     return f"{_HEAD}, {' OR '.join(waits)} AS waits FROM syncline.checkpoint AS c"
 
 
+def _any(queue: str, condition: str = "") -> str:
+    halves = (f"EXISTS(SELECT FROM {queue} WHERE {half}{condition})" for half in WAITING)
+    return f"({' OR '.join(halves)})"
+
+
 _OWN = (
-    f"EXISTS(SELECT FROM syncline.marker WHERE {WAITING})",
-    f"EXISTS(SELECT FROM syncline.upload WHERE {WAITING})",
-    f"EXISTS(SELECT FROM syncline.gap WHERE {WAITING} AND table_name <> ALL($3::text[]))",
+    _any("syncline.marker"),
+    _any("syncline.upload"),
+    _any("syncline.gap", " AND table_name <> ALL($3::text[])"),
 )
 """$3: the tables that are left out."""
 
@@ -59,7 +64,7 @@ def waiting_sql(captures: Iterable[Capture]) -> str:
     """One row: the head, the snapshot, how many changes wait of each table (none beyond LARGE + 1 is counted), and
     which of our own queues hold something."""
     counts = [
-        f"(SELECT count(*) FROM (SELECT FROM {capture.changelog} WHERE {WAITING} LIMIT {LARGE + 1}) AS w)"
+        f"(SELECT count(*) FROM (SELECT FROM {waiting_rows(capture.changelog, '1')} AS q LIMIT {LARGE + 1}) AS w)"
         for capture in captures
     ]
     markers, uploads, gaps = _OWN
@@ -74,12 +79,16 @@ HAS_NEWS = f"SELECT EXISTS(SELECT FROM syncline.device AS d WHERE {_BEYOND})"
 """Whether any device at all has sent what no checkpoint includes: asked once in a term."""
 
 
+_KNOWN = " AND ($1::xid8 IS NOT NULL OR $2::xid8[] IS NOT NULL)"
+"""Nothing: it gives parameters that a statement does not need their types."""
+
+
 async def include(db: asyncpg.Connection, seen: Seen, number: int, *, all_devices: bool) -> frozenset[str]:
     """Of the devices that have uploaded: those with news, whose last number is now included."""
-    among = "" if all_devices else f" AND d.device IN (SELECT u.device FROM syncline.upload AS u WHERE {WAITING})"
+    among = f" AND d.device IN (SELECT u.device FROM {waiting_rows('syncline.upload')} AS u)"
     rows = await db.fetch(
         "INSERT INTO syncline.included AS n(device, number, checkpoint) SELECT d.device, d.last, $3::bigint "
-        f"FROM syncline.device AS d WHERE {_BEYOND}{among} AND ($1::xid8 IS NOT NULL OR $2::xid8[] IS NOT NULL) "
+        f"FROM syncline.device AS d WHERE {_BEYOND}{_KNOWN if all_devices else among} "
         "ON CONFLICT (device) DO UPDATE SET number = excluded.number, checkpoint = excluded.checkpoint "
         "RETURNING n.device",
         *seen.arguments,
@@ -90,8 +99,12 @@ async def include(db: asyncpg.Connection, seen: Seen, number: int, *, all_device
 
 async def take_out(db: asyncpg.Connection, queue: str, seen: Seen) -> int:
     """Delete exactly what this snapshot shows of a queue; the answer is how many."""
-    tag = await db.execute(f"DELETE FROM {queue} WHERE {WAITING}", *seen.arguments)
-    return int(tag.rpartition(" ")[2])
+    taken = 0
+    for half, argument in zip(WAITING, seen.arguments, strict=True):
+        if argument or isinstance(argument, int):
+            tag = await db.execute(f"DELETE FROM {queue} WHERE {half.replace('$2', '$1')}", argument)
+            taken += int(tag.rpartition(" ")[2])
+    return taken
 
 
 async def touch_grants(db: asyncpg.Connection, tables: Iterable[str], number: int) -> None:
@@ -109,6 +122,7 @@ async def raise_floor(db: asyncpg.Connection, newest_us: int) -> None:
     """The source's own stamps shall be later than what has been accepted or told. Written only where the database's
     clock would not see to it."""
     await db.execute(
-        "UPDATE syncline.pulse SET floor_us = $1::bigint WHERE floor_us < $1::bigint AND $1::bigint > syncline.now_us()",
+        "UPDATE syncline.pulse SET floor_us = $1::bigint "
+        "WHERE floor_us < $1::bigint AND $1::bigint > syncline.now_us()",
         newest_us,
     )

@@ -44,7 +44,6 @@ SELECT t.oid, n.nspname AS schema, t.typname AS name, t.typtype::text AS sort, t
   t.typtypmod AS modifier, t.typelem AS element, t.typarray AS array_id
 FROM wanted w JOIN pg_catalog.pg_type t ON t.oid = w.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 """
-_PARAMETER_NUMBER = re.compile(r"\$(\d+)")
 _USER = "syncline_user"
 """No company calls a table so: inside a grant it names the line of claims that it is asked for."""
 
@@ -59,7 +58,8 @@ class Form:
 
 @dataclass(frozen=True)
 class Grant:
-    """A scope's grant as PostgreSQL understands it. `text`: its SQL; `names` and `forms`: its parameters; `answers`: its columns."""
+    """A scope's grant as PostgreSQL understands it. `text`: its SQL; `names` and `forms`: its parameters; `answers`:
+    its columns."""
 
     scope: Scope
     text: str
@@ -165,7 +165,7 @@ def claim_text(kind: str, value: Any) -> str | None:
         text = json.dumps(value, ensure_ascii=False)
         if "\\u0000" in text:
             raise ValueError("PostgreSQL's text holds no character 0")
-        return _bound_text("text", text)
+        return _bound_text("text" if kind in ("json", "jsonb") else kind, text)
     return _bound_text(kind, _part(value))
 
 
@@ -187,7 +187,7 @@ def _bound_text(kind: str, value: Any) -> str | None:
 async def read_grant(db: asyncpg.Connection, scope: Scope) -> Grant:
     text = (scope.grant or "").strip().rstrip(";").rstrip()
     query, names = positional(text)
-    statement = await _prepared(db, query, len(names))
+    statement = await db.prepare(query, name="")
     parameters = [each.oid for each in statement.get_parameters()]
     answers = [each.type.oid for each in statement.get_attributes()]
     types = Types(await db.fetch(_TYPES, [*parameters, *answers]))
@@ -196,28 +196,6 @@ async def read_grant(db: asyncpg.Connection, scope: Scope) -> Grant:
         return tuple([Form(types.kind(oid), types.sql(oid, -1)) for oid in oids])
 
     return Grant(scope, text, names, forms(parameters), forms(answers))
-
-
-async def _prepared(db: asyncpg.Connection, query: str, parameters: int) -> Any:
-    """A parameter about which the query says nothing is text."""
-    for _ in range(parameters + 1):
-        failure: list[str] = []
-
-        async def prepare(sql: str = query, failure: list[str] = failure) -> Any:
-            try:
-                return await db.prepare(sql, name="")
-            except asyncpg.IndeterminateDatatypeError as error:
-                failure.append(str(error))
-                raise
-
-        statement = await attempted(db, prepare, (asyncpg.IndeterminateDatatypeError,))
-        if statement is not None:
-            return statement
-        number = _PARAMETER_NUMBER.search(failure[0])
-        if number is None:
-            break
-        query = re.sub(rf"\${number[1]}(?!\d)", f"CAST(${number[1]} AS text)", query)
-    return await db.prepare(query, name="")
 
 
 # ---------------------------------------------------------------- answers as buckets

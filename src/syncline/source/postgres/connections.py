@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import asyncpg
+from asyncpg.exceptions import InterfaceError, PostgresError
 
 from syncline.errors import SourceBusyError
 from syncline.source.postgres.trouble import is_connection_lost, is_trouble, source_error
@@ -94,7 +95,9 @@ class Connections:
             **settings,
         }
         try:
-            connection = await asyncpg.connect(self._direct_url, timeout=CONNECT_SECONDS, server_settings=wanted)
+            connection: asyncpg.Connection = await asyncpg.connect(
+                self._direct_url, timeout=CONNECT_SECONDS, server_settings=wanted
+            )
         except Exception as error:
             if is_trouble(error):
                 raise source_error(error) from error
@@ -109,7 +112,7 @@ class Connections:
             return
         try:
             await asyncio.wait_for(pool.close(), ROLLBACK_SECONDS)
-        except (asyncio.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (TimeoutError, OSError, PostgresError, InterfaceError):
             pool.terminate()
 
     # ------------------------------------------------------------ pooled transactions
@@ -174,7 +177,7 @@ async def _keep_as_it_is(connection: Any) -> None:
 
 async def _roll_back(db: Any, error: BaseException) -> None:
     """Where that is not possible the connection is dropped, and with it the transaction."""
-    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has taken back what was closed
+    with contextlib.suppress(InterfaceError):  # the pool has taken back what was closed
         if is_connection_lost(error):
             db.terminate()
             return
@@ -187,7 +190,7 @@ async def _roll_back(db: Any, error: BaseException) -> None:
 async def _give_back(pool: asyncpg.Pool, db: Any) -> None:
     try:
         await pool.release(db)
-    except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (TimeoutError, OSError, PostgresError, InterfaceError):
         pass  # it has been dropped; what the transaction became is known already
 
 

@@ -168,7 +168,8 @@ class Cut:
     async def _leave_out_long(self, table: TableSql) -> None:
         for row in await self.db.fetch(batch_sql.too_long_sql(table.capture)):
             _log.warning(
-                'the row %s… of "%s" is left out on all devices: its key, or its bucket\'s, has more than the feed can hold.',
+                'the row %s… of "%s" is left out on all devices: its key, or its bucket\'s, is longer than the feed '
+                "can hold.",
                 row["key"],
                 table.synced.name,
             )

@@ -40,6 +40,8 @@ class DeltaReader(FeedReader):
         after = cursor[1]
         if not standing.knows or standing.generation > after:
             return Delta(standing.head, valid=False)
+        told = {scope.name: await self._granted_to(scope, users) for scope in await self._touched_scopes(after)}
+        await self._by_index()
         rows = dict(await self._db.fetch(_NEW_ROWS, after))
         held = [bucket for bucket in rows if bucket in wanted]
         large = frozenset(bucket for bucket in held if rows[bucket] > rows_max)
@@ -51,7 +53,7 @@ class DeltaReader(FeedReader):
             large=large,
             included=included,
             spoken=await self._spoken(included, connected),
-            granted={scope.name: await self._granted_to(scope, users) for scope in await self._touched_scopes(after)},
+            granted=told,
         )
 
     async def _new_entries(self, buckets: Sequence[str], after: int) -> tuple[Entries, ...]:

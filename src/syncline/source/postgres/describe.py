@@ -70,13 +70,19 @@ class _Describing:
         except SourceError as error:
             estimated = scope.tables
             warnings.append(f"[scope.{scope.name}] {error}")
+        example = None
+        if not warnings:
+            try:
+                example = await self._example(scope, claims)
+            except SourceError as error:  # a right that only the grant needs
+                warnings.append(f"[scope.{scope.name}] {error}")
         return ScopeReport(
             scope=scope.name,
             tables=tables,
             buckets=buckets,
             largest_bucket=largest[0] if largest else None,
             largest_rows=largest[1] if largest else 0,
-            example=None if warnings else await self._example(scope, claims),
+            example=example,
             estimated=estimated,
             warnings=tuple(warnings),
         )
@@ -108,12 +114,10 @@ class _Describing:
         return int(found)
 
     # ------------------------------------------------------------ counting
-    async def _count(
-        self, db: asyncpg.Connection, scope: Scope
-    ) -> tuple[dict[int, int], tuple[str, int] | None]:
+    async def _count(self, db: asyncpg.Connection, scope: Scope) -> tuple[dict[int, int], tuple[str, int] | None]:
         """Rows per table, by its index, and the largest bucket with its rows."""
         parts = [
-            f"SELECT {index} AS number, bucket, count(*) AS n FROM ({self._pairs(scope, name)}) AS pairs GROUP BY bucket"
+            f"SELECT {index} AS number, bucket, count(*) AS n FROM ({self._pairs(scope, name)}) AS p GROUP BY bucket"
             for index, name in enumerate(scope.tables)
         ]
         rows = await db.fetch(
@@ -152,9 +156,7 @@ class _Describing:
     async def _granted(self, scope: Scope, claims: Claims) -> frozenset[str]:
         return await self._read(lambda db: granted_in(db, self._sql, scope, claims))
 
-    async def _measure(
-        self, db: asyncpg.Connection, scope: Scope, name: str, held: Sequence[str]
-    ) -> tuple[int, int]:
+    async def _measure(self, db: asyncpg.Connection, scope: Scope, name: str, held: Sequence[str]) -> tuple[int, int]:
         """How many rows of a table these buckets hold, and how long their images are."""
         synced = self._plan.tables[name]
         keys, arguments = self._keys_of(scope, synced, held)
@@ -192,7 +194,8 @@ class _Describing:
         places = ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(kinds, 2))
         names = ", ".join(f"w_{index}" for index in range(1, len(columns) + 1))
         on = " AND ".join(
-            f"own.{quote(column.name)} = {cast_sql(column, f'wanted.w_{index}')}" for index, column in enumerate(columns, 1)
+            f"own.{quote(column.name)} = {cast_sql(column, f'wanted.w_{index}')}"
+            for index, column in enumerate(columns, 1)
         )
         return (
             f"(SELECT {keys} FROM unnest({places}) AS wanted({names}) JOIN {table_sql(table)} AS own ON {on})",
@@ -232,7 +235,7 @@ class _Describing:
         for table, column in [pair for pair in columns if pair[1].name.lower() in wanted] or columns:
             query = (
                 f"SELECT DISTINCT v FROM (SELECT {value_sql(column, quote(column.name))} AS v FROM {table_sql(table)} "
-                f"AS own WHERE {quote(column.name)} IS NOT NULL LIMIT {CANDIDATE_ROWS_MAX}) AS some "
+                f"AS own WHERE {quote(column.name)} IS NOT NULL LIMIT {CANDIDATE_ROWS_MAX}) AS tried "
                 f"ORDER BY v LIMIT {CANDIDATES_MAX}"
             )
             for row in await self._read(lambda db, query=query: db.fetch(query)):  # type: ignore[misc]
@@ -245,4 +248,6 @@ async def _count_buckets(db: asyncpg.Connection, plan: Plan, scope: Scope) -> in
     whole = " AND ".join(f"{quote(column)} IS NOT NULL" for column in scope.key)
     keys = quote_list(scope.key)
     table = table_sql(plan.schema.table(scope.root))
-    return int(await db.fetchval(f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {table} AS own WHERE {whole}) AS k"))
+    return int(
+        await db.fetchval(f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {table} AS own WHERE {whole}) AS k")
+    )

@@ -42,7 +42,6 @@ async def diagnose(connections: Connections, plan: Plan | None) -> list[Finding]
     found = [finding async for finding in _pooler(connections)]
     try:
         async with connections.snapshot(statement_timeout=STATEMENT_TIMEOUT) as db:
-            await require_provisioned(db)
             found += [finding async for finding in _in_database(db, plan)]
         if plan is not None and not any(finding.code in _MISFITS for finding in found):
             async with connections.snapshot(statement_timeout=STATEMENT_TIMEOUT) as db:
@@ -53,7 +52,14 @@ async def diagnose(connections: Connections, plan: Plan | None) -> list[Finding]
 
 
 _MISFITS = frozenset(
-    {"capture_lost", "capture_disabled", "partition_uncaptured", "service_rights", "migration_running", "migration_died"}
+    {
+        "capture_lost",
+        "capture_disabled",
+        "partition_uncaptured",
+        "service_rights",
+        "migration_running",
+        "migration_died",
+    }
 )
 """With one of these it is known already why capture does not fit, or that it cannot be looked at."""
 
@@ -64,6 +70,7 @@ async def _in_database(db: asyncpg.Connection, plan: Plan | None) -> AsyncIterat
         grant = f"GRANT USAGE ON SCHEMA syncline TO {quote(server['role'])};"
         yield Finding("The service may not look at what provisioning made.", _typed(grant), "service_rights")
         return
+    await require_provisioned(db)
     for finding in await suspending.diagnose(db):
         yield finding
     if plan is not None:
@@ -126,7 +133,9 @@ async def _rights(db: asyncpg.Connection, plan: Plan, role: str) -> AsyncIterato
     names = [table_sql(plan.schema.table(name)) for name in plan.captured_tables]
     hidden = [row["table"] for row in await db.fetch(_SQL["row_security"], names)]
     if hidden:
-        what = f"Row security would hide rows of {_listed(hidden)} from the service, so that it cannot read them at all."
+        what = (
+            f"Row security would hide rows of {_listed(hidden)} from the service, so that it cannot read them at all."
+        )
         alter = _typed(f"ALTER ROLE {quote(role)} BYPASSRLS;")
         yield Finding(what, f"{alter} Or make it a member of the owner's role.", "row_security")
 
@@ -197,7 +206,9 @@ def _holder(row: Row) -> Finding:
     if row["kind"] == "prepared":
         what = f"The prepared transaction '{row['name']}' of {row['owner']} waits for {since}, {held}."
         statement = _typed(f"ROLLBACK PREPARED '{row['name']}';")
-        return Finding(what, f"Ask its owner whether to COMMIT PREPARED it; if not: {statement}", "prepared_transaction")
+        return Finding(
+            what, f"Ask its owner whether to COMMIT PREPARED it; if not: {statement}", "prepared_transaction"
+        )
     who = f"of {row['owner']}" + (f" ({row['application']})" if row["application"] else "")
     what = f"A transaction {who} is open for {since}, {held}."
     end = _typed(f"SELECT pg_terminate_backend({row['name']});")

@@ -36,7 +36,7 @@ class Doorbell:
         """Whether somebody woke us before the time was over."""
         try:
             await asyncio.wait_for(self._woken.wait(), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return False
         self._woken.clear()
         self.has_rung()

@@ -170,4 +170,4 @@ async def is_other_configuration(db: asyncpg.Connection, plan: Plan) -> bool:
     were then, and need other capture now. That is for a person to say; what a migration did is not."""
     described = json.loads(await read_meta(db, "schema") or "{}")
     same_tables = all(hash_of_table(plan, name) == known for name, known in described.items())
-    return same_tables and await read_meta(db, "capture") != fingerprint_of(plan)
+    return bool(described) and same_tables and await read_meta(db, "capture") != fingerprint_of(plan)

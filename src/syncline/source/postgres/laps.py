@@ -18,9 +18,9 @@ from syncline.values import encode_row
 _COLUMNS = "SELECT bucket, table_name, what, key, layout, CASE WHEN before < {bytes} THEN image END, before, checkpoint"
 _OF_BUCKETS = """
 (SELECT e.*, b.n FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS b(bucket, after, n) CROSS JOIN LATERAL (
-  SELECT * FROM syncline.entry
-  WHERE (bucket, checkpoint) > (b.bucket, b.after) AND (bucket, checkpoint) <= (b.bucket, $3)
-  ORDER BY bucket, checkpoint) AS e
+  SELECT * FROM syncline.entry WHERE bucket = b.bucket
+  AND (bucket, checkpoint) > (b.bucket, b.after) AND (bucket, checkpoint) <= (b.bucket, $3)
+  ORDER BY checkpoint) AS e
 ORDER BY b.n, e.checkpoint, e.table_name, e.key LIMIT $4) AS e
 """
 _BUCKETS_PAGE = f"""
@@ -28,15 +28,15 @@ _BUCKETS_PAGE = f"""
 """
 _IS_LARGE = """
 SELECT count(*) > $3 FROM (
-  SELECT FROM syncline.entry WHERE (bucket, checkpoint) >= ($1, $2) AND (bucket, checkpoint) <= ($1, $2)
-  ORDER BY bucket, checkpoint LIMIT $3 + 1) AS e
+  SELECT FROM syncline.entry WHERE bucket = $1 AND (bucket, checkpoint) >= ($1, $2) AND (bucket, checkpoint) <= ($1, $2)
+  ORDER BY checkpoint LIMIT $3 + 1) AS e
 """
 _ONE_CHECKPOINT = """
 (SELECT * FROM {entries} WHERE (table_name, key) > ($3, $4) ORDER BY table_name, key LIMIT $5) AS e
 """
 _BY_CHECKPOINT = """
-(SELECT * FROM syncline.entry WHERE (bucket, checkpoint) >= ($1, $2) AND (bucket, checkpoint) <= ($1, $2)
- ORDER BY bucket, checkpoint OFFSET 0) AS of_one
+(SELECT * FROM syncline.entry WHERE bucket = $1
+ AND (bucket, checkpoint) >= ($1, $2) AND (bucket, checkpoint) <= ($1, $2) ORDER BY checkpoint OFFSET 0) AS of_one
 """
 _BY_KEY = """
 (SELECT * FROM syncline.entry WHERE (bucket, table_name, key) > ($1, $3, $4) AND bucket <= $1 AND checkpoint + 0 = $2
@@ -71,6 +71,7 @@ class LapReader(FeedReader):
         end = standing.head.checkpoint if upto is None else upto
         wanted = _wanted(feed, survey.granted, at[0])
         lap = _Lap(size)
+        await self._by_index()
         if place is not None and at[0] in wanted:
             if wanted[at[0]] < at[1] <= end:
                 lap.take(await self._rest(at, lap))

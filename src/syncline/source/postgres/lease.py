@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import asyncpg
+from asyncpg.exceptions import InterfaceError, PostgresError
 
 from syncline.errors import SourceBusyError
 from syncline.source.postgres.checkpoint_sql import LOCK_KEYS
@@ -67,7 +68,7 @@ class Lease:
                 self.is_held = bool(await db.fetchval("SELECT pg_try_advisory_lock($1, $2)", *LOCK_KEYS))
                 if self.is_held:
                     await db.execute(_limits(db))
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, PostgresError, InterfaceError, OSError) as error:
                 await self._drop()
                 raise source_error(error) from error
         if self.is_held and self._beats is None:
@@ -112,7 +113,7 @@ class Lease:
         if db is not None:
             try:
                 await db.close(timeout=CLOSE_SECONDS)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError):
+            except (TimeoutError, PostgresError, InterfaceError, OSError):
                 db.terminate()
 
 

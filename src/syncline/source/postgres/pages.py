@@ -14,6 +14,7 @@ from time import monotonic
 
 import asyncpg
 
+from syncline.errors import SourceBusyError
 from syncline.source.places import parse_page_place
 from syncline.source.port import Claims, Cursor, Page, PageRows, PageSize, Survey, Walk
 from syncline.source.postgres.attempts import attempted, castable, is_checked
@@ -34,8 +35,12 @@ _FREE = "SET LOCAL enable_seqscan = on; SET LOCAL enable_mergejoin = on"
 
 
 class PageReader(FeedReader):
-    def __init__(self, db: asyncpg.Connection, sql: PlanSql) -> None:
+    """`stopped`: tables that cannot be followed at the moment. New buckets come without them, for they come whole when
+    their capture is put back; nobody's rows are replaced by nothing."""
+
+    def __init__(self, db: asyncpg.Connection, sql: PlanSql, stopped: frozenset[str] = frozenset()) -> None:
         super().__init__(db, sql)
+        self._stopped = stopped
         self._reader = RowsReader(db)
         self._planned = _FREE
 
@@ -80,7 +85,16 @@ class PageReader(FeedReader):
 
     def _reading(self, table: TableSql, walk: Walk, room: Room, rows: list[PageRows]) -> _TableReading | None:
         """None if no path leads to any bucket of which this table's rows are wanted."""
-        buckets = walk.buckets | walk.held if table.synced.name in walk.replaced else walk.buckets
+        name = table.synced.name
+        if name in self._stopped:
+            if name in walk.replaced:
+                raise SourceBusyError(
+                    f'Capture of "{name}", or of what it hangs on, is lost.',
+                    hint="Run: syncline provision",
+                    code="schema_moving",
+                )
+            return None
+        buckets = walk.buckets | walk.held if name in walk.replaced else walk.buckets
         job = self._sql.jobs.job(self._sql.plan, buckets, walk.start or ("", 0))
         sql = WalkSql(self._sql.plan, table.synced, job.wanted)
         return _TableReading(self, table, sql, job, room, rows) if sql.paths else None

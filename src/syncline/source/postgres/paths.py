@@ -22,8 +22,8 @@ from syncline.source.postgres.rows_sql import key_json, values_list
 from syncline.source.postgres.types import cast_sql
 
 FEED_KEY_BYTES_MAX = 2_400
-"""Of a bucket's name and a key's text together, in UTF-8: a line of a b-tree holds 2,704 bytes, of which some are for the
-table's name. A longer one is in no feed, and its row on no device."""
+"""Of a bucket's name and a key's text together, in UTF-8: a line of a b-tree holds 2,704 bytes, of which some are for
+the table's name. A longer one is in no feed, and its row on no device."""
 
 OldImages = Mapping[str, str]
 """Table -> a subquery with the old images that the batch holds of it, under the table's own column names."""
@@ -126,7 +126,7 @@ class PathSql:
 
 
 def membership_sql(path: PathSql, keys: str) -> str:
-    """k_1, … and `bucket`, of the keys in the subquery `keys`, as the tables are now; a pair may come more than once."""
+    """k_1, … and `bucket`, of the keys in the subquery `keys`, as the tables are now; a pair may come repeatedly."""
     names = [f"k_{index}" for index in range(1, len(path.plan.schema.table(path.path.table).key) + 1)]
     return path.membership(keys, names)
 

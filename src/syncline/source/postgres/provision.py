@@ -82,7 +82,7 @@ async def provision(
         work = _Work(db, plan, tell, lenient)
         installed = await read_installed(db, captures(plan))
         work.restored = was_restored(installed)
-        for each in installed.values():
+        for each in sorted(installed.values(), key=lambda each: each.name):
             if not each.fits:
                 await _put_in_one(work, each)
         removed = () if work.refused else await remove_leftovers(db, plan, tell)

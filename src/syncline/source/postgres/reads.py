@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+from asyncpg.exceptions import InsufficientPrivilegeError, PostgresError
 
 from syncline.errors import ConfigError
 from syncline.model.identifiers import nearest, quote
@@ -28,7 +29,8 @@ _TABLES = ("r", "p")
 
 async def reads_of_query(db: asyncpg.Connection, query: str, _parameters: object = None) -> QueryReads:
     """Tables, columns, views, volatile functions and the number of columns that it answers; the caller is in a
-    transaction. ConfigError if it does not work on this database, would write, or reads what no trigger can watch. `:names` are its parameters."""
+    transaction. ConfigError if it does not work on this database, would write, or reads what no trigger can watch.
+    `:names` are its parameters."""
     inner = query.strip().rstrip(";").rstrip()
     async with _rolled_back(db, query):
         width = await _define_view(db, inner)
@@ -68,13 +70,13 @@ async def reads_of_filter(db: asyncpg.Connection, table: str, where: str) -> Que
 # ---------------------------------------------------------------- the view
 @asynccontextmanager
 async def _rolled_back(db: asyncpg.Connection, query: str) -> AsyncIterator[None]:
-    """What is done inside leaves no trace in the caller's transaction; what is wrong with the query becomes a ConfigError."""
+    """What is done inside leaves no trace with the caller; what is wrong with the query is a ConfigError."""
     await db.execute("SAVEPOINT syncline_reads")
-    error: asyncpg.PostgresError | None = None
+    error: PostgresError | None = None
     try:
         yield
-    except asyncpg.PostgresError as raised:
-        if (raised.sqlstate or "")[:2] not in _QUERYS_FAULT:
+    except PostgresError as raised:
+        if str(getattr(raised, "sqlstate", ""))[:2] not in _QUERYS_FAULT:
             raise
         error = raised
     finally:
@@ -84,12 +86,12 @@ async def _rolled_back(db: asyncpg.Connection, query: str) -> AsyncIterator[None
         raise _failure(query, *await _explained(db, error)) from error
 
 
-async def _explained(db: asyncpg.Connection, error: asyncpg.PostgresError) -> tuple[str, str]:
+async def _explained(db: asyncpg.Connection, error: PostgresError) -> tuple[str, str]:
     """(reason, what to do)."""
     reason = str(error.args[0])
     if "multiple commands" in reason:
         return "it can be one statement only", "Leave out what follows the first one."
-    if isinstance(error, asyncpg.InsufficientPrivilegeError) and "temporary" in reason:
+    if isinstance(error, InsufficientPrivilegeError) and "temporary" in reason:
         return reason, "Grant the service's role TEMPORARY on the database."
     return reason, await _meant(db, reason) or "Try it in the database's own shell."
 
@@ -105,7 +107,7 @@ async def _define_view(db: asyncpg.Connection, query: str) -> int:
     prepared = await db.prepare(sql)
     try:
         width = await _width(db, f"SELECT * FROM (\n{sql}\n) AS q")
-    except asyncpg.PostgresError as error:
+    except PostgresError as error:
         shows = re.match(r"\W*(show|explain|fetch)\b", query, re.IGNORECASE)
         reason = "it is no SELECT" if shows else "it would write"
         raise _failure(query, reason, "Write a SELECT.") from error
@@ -151,6 +153,8 @@ async def _reads(db: asyncpg.Connection, query: str, width: int) -> QueryReads:
             columns[row["relation"]].add(row["name"])
     tables: dict[str, frozenset[str]] = {}
     for row in await db.fetch(queries("reads.sql")["relations"], [oid for oid in columns if oid not in views]):
+        if row["kind"] == "S" and not columns[row["oid"]]:
+            continue  # what nextval() names
         name = _table_name(row)
         tables[name] = tables.get(name, frozenset()) | columns[row["oid"]]
     volatile = tree.volatile(await _functions(db, tree), query)

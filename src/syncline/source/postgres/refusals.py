@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.source.port import SourceRefusedError
 
@@ -60,10 +60,10 @@ _IN_A_GROUP = ("23503", "23505", "23P01", "P0")
 _DATE_STATES = {"22007", "22008", "22009"}
 
 
-def treatment(error: asyncpg.PostgresError, *, is_last_try: bool = False) -> Treatment:
+def treatment(error: PostgresError, *, is_last_try: bool = False) -> Treatment:
     """What a rule of the company's raises or stumbles over is the data's fault; where it says otherwise (a RAISE with
     the number of a deadlock, a trigger that never ends), it is believed until the last try."""
-    state = error.sqlstate or ""
+    state = state_of(error)
     found = TREATMENTS.get(state[:2], Treatment.REJECT)
     if found is Treatment.RESTART and is_last_try and (is_raised(error) or state == "57014"):
         return Treatment.REJECT
@@ -76,30 +76,35 @@ def treatment(error: asyncpg.PostgresError, *, is_last_try: bool = False) -> Tre
     return found
 
 
-def is_raised(error: asyncpg.PostgresError) -> bool:
+def state_of(error: PostgresError) -> str:
+    """Its SQLSTATE."""
+    return str(getattr(error, "sqlstate", None) or "")
+
+
+def is_raised(error: PostgresError) -> bool:
     """Whether PL/pgSQL's RAISE made it."""
     return getattr(error, "server_source_function", None) == "exec_stmt_raise"
 
 
-def is_of_a_rule(error: asyncpg.PostgresError) -> bool:
+def is_of_a_rule(error: PostgresError) -> bool:
     """Whether it happened inside a function: of our own statements none calls one of the company's but by a trigger."""
     return bool(getattr(error, "context", None))
 
 
-def is_policy(error: asyncpg.PostgresError) -> bool:
-    return error.sqlstate == "42501" and getattr(error, "server_source_function", None) == "ExecWithCheckOptions"
+def is_policy(error: PostgresError) -> bool:
+    return state_of(error) == "42501" and getattr(error, "server_source_function", None) == "ExecWithCheckOptions"
 
 
-def refusal_of(error: asyncpg.PostgresError, hidden: Hidden) -> SourceRefusedError:
+def refusal_of(error: PostgresError, hidden: Hidden) -> SourceRefusedError:
     """Of an error that is to be rejected."""
-    state = error.sqlstate or ""
+    state = state_of(error)
     code, said = _told(state, error)
     if hidden(said):
         said = RULE_REFUSES
     return SourceRefusedError(code, said, may_pass_later=state.startswith(_IN_A_GROUP))
 
 
-def _told(state: str, error: asyncpg.PostgresError) -> tuple[str, str]:
+def _told(state: str, error: PostgresError) -> tuple[str, str]:
     name = getattr(error, "constraint_name", None) or ""
     column = getattr(error, "column_name", None) or ""
     if is_raised(error):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.model.merge import Stamp
 from syncline.source.port import RowRead
@@ -46,7 +47,7 @@ class RowReader:
             await self._company.enter()
             statement = entry.upload.lock("UPDATE" if goes else "NO KEY UPDATE")
             await self._db.execute(statement, *entry.upload.key_arrays(wanted))
-        except asyncpg.PostgresError as error:
+        except PostgresError as error:
             raise self._blame.of(table, error, together=group.together) from error
         await self._company.leave()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import asyncpg
+from asyncpg.exceptions import PostgresError
 
+from syncline.errors import SourceBusyError
 from syncline.model.merge import Stamp
 from syncline.source.port import PiecemealError, SourceRefusedError
 from syncline.source.postgres.blame import Blame
@@ -76,7 +78,9 @@ class RowWriter:
             raise SourceRefusedError("type", f"A value cannot be stored: {error}.") from error
         try:
             status = await self._db.execute(sql, *rows)
-        except asyncpg.PostgresError as error:
+        except PostgresError as error:
+            if writes[0].is_new and self._blame.is_overtaken(table, error):
+                raise SourceBusyError("A row was made under the same key at the same time.") from error
             raise self._blame.of(table, error, together=together) from error
         return int(status.rpartition(" ")[2])
 

@@ -7,7 +7,8 @@ from syncline.model.scopes import Plan
 from syncline.source.postgres import roles
 from syncline.source.postgres.belongings import base_script
 from syncline.source.postgres.capture import Capture, captures, changelog_index_sql, changelog_sql
-from syncline.source.postgres.names import table_sql
+from syncline.source.postgres.installed import VERSION
+from syncline.source.postgres.names import ours, table_sql
 from syncline.source.postgres.trigger_sql import dollar_quoted, function_sql, trigger_sql
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '800ms'"
@@ -41,7 +42,11 @@ END
 def script(plan: Plan, service_role: str) -> tuple[str, ...]:
     """All that needs the rights of an owner: after it the service puts in the rest by itself. Each table is a
     transaction: where one meets a lock, the others are put in all the same, and the script may be run again."""
-    statements = ["BEGIN", base_script().strip().rstrip(";"), "COMMIT"]
+    version = (
+        f"INSERT INTO {ours('meta')} VALUES ('version', {literal(VERSION)}) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    )
+    statements = ["BEGIN", base_script().strip().rstrip(";"), version, "COMMIT"]
     for capture in captures(plan).values():
         statements += ["BEGIN", LOCK_TIMEOUT, lock_statement(capture), *capture_statements(capture), "COMMIT"]
     if service_role:

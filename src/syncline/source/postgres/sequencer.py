@@ -9,9 +9,11 @@ is of this one snapshot. A transaction that commits later is in the next cut; no
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import asyncpg
+from asyncpg.exceptions import InterfaceError, PostgresError
 
 from syncline.clock import Clock
 from syncline.errors import SourceError
@@ -29,6 +31,7 @@ from syncline.source.postgres.signatures import store_signatures
 from syncline.source.postgres.trouble import is_connection_lost, source_error
 from syncline.source.postgres.watchdog import with_patience
 
+T = TypeVar("T")
 LOCK_SECONDS = 0.1
 """Whoever holds a table against us is the host: a cut waits no longer than this, and comes again."""
 _FENCE = "LOCK TABLE syncline.checkpoint IN EXCLUSIVE MODE"
@@ -147,9 +150,7 @@ class PostgresSequencer:
     async def _poll(self, db: asyncpg.Connection, attached: Attachment, term: str) -> bool:
         """Whether anything waits; about 0.1 ms where nothing does."""
         looked_at = _followed(attached)
-        row = await db.fetchrow(
-            poll_sql(looked_at.values()), *self._seen.arguments, list(attached.standing.broken)
-        )
+        row = await db.fetchrow(poll_sql(looked_at.values()), *self._seen.arguments, list(attached.standing.broken))
         self._require_ours(row, term)
         if not row["waits"] and len(looked_at) == len(attached.sql.captures):
             self._seen = Seen.parse(row["snapshot"])
@@ -171,7 +172,7 @@ class PostgresSequencer:
             async with self._watchdog.guard(db, db.get_server_pid()):
                 await db.execute(begin)
                 return await self._compute(db, attached, term)
-        except asyncpg.PostgresError as error:
+        except PostgresError as error:
             if not is_connection_lost(error) and not isinstance(error, asyncpg.QueryCanceledError):
                 await _roll_back(db)
                 await attached.standing.require(db)  # a table that is gone says so in its own words
@@ -228,11 +229,12 @@ class PostgresSequencer:
     def _now() -> float:
         return asyncio.get_running_loop().time()
 
-    async def _told(self, work: Any) -> Any:
+    @staticmethod
+    async def _told(work: Awaitable[T]) -> T:
         """What PostgreSQL says, as the package's errors; the loss of the session passes, for the lease to tell."""
         try:
             return await work
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, PostgresError, InterfaceError, OSError) as error:
             if is_connection_lost(error):
                 raise
             raise source_error(error) from error

@@ -220,12 +220,16 @@ class PostgresSource:
         self, claims: Claims, walk: Walk, place: str | None, known: Sequence[Cursor], size: PageSize
     ) -> Page:
         return await self._read_source(
-            lambda db, attached: PageReader(db, attached.sql).read_page(claims, walk, place, known, size), rows=True
+            lambda db, attached: PageReader(db, attached.sql, attached.standing.stopped).read_page(
+                claims, walk, place, known, size
+            ),
+            rows=True,
         )
 
     async def count_rows(self, walk: Walk, seconds_max: float) -> int | None:
         return await self._read_source(
-            lambda db, attached: PageReader(db, attached.sql).count_rows(walk, seconds_max), rows=True
+            lambda db, attached: PageReader(db, attached.sql, attached.standing.stopped).count_rows(walk, seconds_max),
+            rows=True,
         )
 
     async def read_lap(

@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.model.schema import Column, Table
 from syncline.protocol.messages import Mutation
@@ -134,7 +135,7 @@ class Spelling:
     async def _cast(self, column: Column, asked: Sequence[_Asked], *, together: bool) -> list[Value]:
         try:
             rows = await self._db.fetch(cast_back(column), *arrays([column], [[each.value] for each in asked]))
-        except asyncpg.PostgresError as error:
+        except PostgresError as error:
             if treatment(error) is not Treatment.REJECT:
                 raise
             if together:

@@ -1,8 +1,8 @@
 """Whether the captured tables still are what a plan was made for.
 
 A migration of the company's may take several transactions, and between them a table may be missing, empty, or without
-our triggers: what is computed or read then would reach devices as removed rows. So whoever reads rows takes ACCESS SHARE
-locks before the snapshot: no table is rewritten between the look and the reading.
+our triggers: what is computed or read then would reach devices as removed rows. So whoever reads rows takes ACCESS
+SHARE locks before the snapshot: no table is rewritten between the look and the reading.
 
 The sequencer compares everything, in its own snapshot. The others look at the versions of the catalogue's lines, which
 costs a fraction, and compare everything only where one has moved.
@@ -41,27 +41,42 @@ class SchemaMovingError(SourceBusyError):
 
 @dataclass(frozen=True)
 class _Seen:
-    """`shared`: of what every capture leans on, and of the rules of views."""
+    """`base`: the tables that every capture leans on; `views`: the rules of views."""
 
     tables: Mapping[str, TableState]
-    shared: tuple[str | None, str | None]
+    base: tuple[int, ...]
+    views: str
+
+    @property
+    def members(self) -> list[int]:
+        return sorted({oid for state in self.tables.values() for oid in state.members.values()})
+
+    @property
+    def relations(self) -> list[int]:
+        changelogs = {state.ours[0] for state in self.tables.values() if state.ours[0]}
+        return sorted({*self.members, *self.base, *changelogs})
+
+    @property
+    def functions(self) -> list[int]:
+        return sorted({state.ours[1] for state in self.tables.values() if state.ours[1]})
+
+    @property
+    def triggers(self) -> list[int]:
+        return sorted({trigger.oid for state in self.tables.values() for trigger in state.triggers})
 
 
 class Standing:
     """Made when a plan is attached, with the schema as it is then. `broken`: captured tables whose capture is lost and
     cannot be put back by this process; nothing is taken of them, and nothing read of what they lead to."""
 
-    def __init__(
-        self, plan: Plan, seen: _Seen, views: list[int], versions: tuple[str, ...], broken: frozenset[str]
-    ) -> None:
+    def __init__(self, plan: Plan, seen: _Seen, views: list[int], broken: frozenset[str]) -> None:
         self._plan = plan
         self._captures: dict[str, Capture] = captures(plan)
         self._granting = frozenset({VIEWS, *grant_tables(plan)}) if any(plan.grant_reads.values()) else frozenset()
         self._seen = seen
         self._views = views
-        self._versions = versions
-        self._relations = sorted({oid for state in seen.tables.values() for oid in state.members.values()})
-        self._triggers = sorted({trigger.oid for state in seen.tables.values() for trigger in state.triggers})
+        self._versions: tuple[str, ...] = ()
+        self._details: tuple[str, ...] = ()
         self.broken = broken
         self.stopped = broken | raised_by(plan, broken)
         """The broken tables, and every table whose paths run through one."""
@@ -69,8 +84,8 @@ class Standing:
     @classmethod
     async def read(cls, db: asyncpg.Connection, plan: Plan, broken: frozenset[str] = frozenset()) -> Standing:
         views = await view_oids(db, plan)
-        standing = cls(plan, await _look(db, captures(plan), views), views, (), broken)
-        standing._versions = await standing._read_versions(db)
+        standing = cls(plan, await _look(db, captures(plan), views), views, broken)
+        standing._versions, standing._details = await standing._read_versions(db), await standing._read_details(db)
         return standing
 
     # ------------------------------------------------------------ locks
@@ -87,29 +102,37 @@ class Standing:
     # ------------------------------------------------------------ looking
     async def changed(self, db: asyncpg.Connection) -> frozenset[str]:
         """The captured tables (and VIEWS) that are other than they were: gone, altered, or their capture is."""
-        now = await _look(db, self._captures, self._views)
-        before = self._seen
-        if now.shared[0] != before.shared[0]:
+        return await self._moved(db, closely=True)
+
+    async def _moved(self, db: asyncpg.Connection, *, closely: bool = False) -> frozenset[str]:
+        """What else than columns, partitions and functions: those are looked at only `closely`."""
+        versions = await self._read_versions(db)
+        details = await self._read_details(db) if closely else self._details
+        if (versions, details) == (self._versions, self._details):
+            return frozenset()
+        changed = await self._compare(db)
+        if not changed:
+            self._versions, self._details = versions, details
+        return changed
+
+    async def _compare(self, db: asyncpg.Connection) -> frozenset[str]:
+        now, before = await _look(db, self._captures, self._views), self._seen
+        if now.base != before.base:
             return frozenset(self._captures)
         changed = {name for name in self._captures if now.tables.get(name) != before.tables.get(name)}
-        if now.shared[1] != before.shared[1]:
+        if now.views != before.views:
             changed.add(VIEWS)
         return frozenset(changed)
 
-    async def _moved(self, db: asyncpg.Connection) -> frozenset[str]:
-        """As `changed`, where the catalogue's lines are other ones."""
-        versions = await self._read_versions(db)
-        if versions == self._versions:
-            return frozenset()
-        changed = await self.changed(db)
-        if not changed:
-            self._versions = versions
-        return changed
-
     async def _read_versions(self, db: asyncpg.Connection) -> tuple[str, ...]:
-        row = await db.fetchrow(queries("belongings.sql")["versions"], self._relations, self._triggers, self._views)
-        assert row is not None
-        return tuple(text or "" for text in row)
+        row = await db.fetchrow(
+            queries("belongings.sql")["versions"], self._seen.relations, self._seen.triggers, self._views
+        )
+        return tuple(row or ())
+
+    async def _read_details(self, db: asyncpg.Connection) -> tuple[str, ...]:
+        row = await db.fetchrow(queries("belongings.sql")["details"], self._seen.relations, self._seen.functions)
+        return tuple(row or ())
 
     async def require(self, db: asyncpg.Connection) -> None:
         """SchemaChangedError unless everything stands: what the sequencer looks at before it computes."""
@@ -168,7 +191,7 @@ class Standing:
 async def _look(db: asyncpg.Connection, wanted: Mapping[str, Capture], views: list[int]) -> _Seen:
     shared = await db.fetchrow(queries("belongings.sql")["shared"], views)
     assert shared is not None
-    return _Seen(await read_states(db, wanted), (shared["base"], shared["views"]))
+    return _Seen(await read_states(db, wanted), tuple(shared["base"] or ()), shared["views"] or "")
 
 
 def _lock_sql(found: Iterable[Capture]) -> str:

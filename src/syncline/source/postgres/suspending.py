@@ -1,8 +1,8 @@
 """Capture taken off for a migration, and what keeps watch meanwhile.
 
 In the place of capture an *alarm* is put on the table: triggers that name no column and leave a gap when anybody
-writes. Where the alarm still stands when capture comes back, and is silent, nothing was missed; a table that was rebuilt has
-lost it.
+writes. Where the alarm still stands when capture comes back, and is silent, nothing was missed; a table that was
+rebuilt has lost it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.model.merge import Stamp
 from syncline.source.postgres.layout import PlanSql
@@ -64,7 +65,7 @@ class Touches:
         await self._db.execute("SAVEPOINT syncline_touch")
         try:
             await self._note(table, [touch])
-        except asyncpg.PostgresError as error:
+        except PostgresError as error:
             if treatment(error) is not Treatment.REJECT:
                 raise
             await self._db.execute("ROLLBACK TO SAVEPOINT syncline_touch")

@@ -22,7 +22,7 @@ _CLOCK_TYPES = {1082, 1083, 1114, 1184, 1266}
 _TEXT_TYPES = {25, 1042, 1043}
 _VALUE_FUNCTION_CLOCKS_MAX = 8
 """current_date to localtimestamp; what follows are roles and the current schema."""
-_CLOCK_WORDS = re.compile(r"'\s*(now|today|tomorrow|yesterday)\b[^']*'", re.IGNORECASE)
+_CLOCK_WORDS = re.compile(r"'(\s*(?:now|today|tomorrow|yesterday)\b[^']*)'", re.IGNORECASE)
 
 _CLOCKS = {"now", "transaction_timestamp", "statement_timestamp", "age", "getdatabaseencoding"}
 _STATE_PREFIXES = ("pg_", "has_", "txid_", "inet_client", "inet_server", "current_", "session_", "row_security")
@@ -81,12 +81,18 @@ class Tree:
         found = [row["name"] for row in functions if _is_volatile(row)]
         if any(int(number) <= _VALUE_FUNCTION_CLOCKS_MAX for number in _VALUE_FUNCTIONS.findall(self.text)):
             found.append("current_timestamp")
-        words = _CLOCK_WORDS.findall(query)
-        if words and _CLOCK_TYPES & {int(number) for number in _CONSTANT_TYPES.findall(self.text)}:
-            found.append(words[0].lower())
+        found += self._clock_words(query)
         if re.search(r":tablesample \{", self.text):
             found.append("tablesample")
         return tuple(dict.fromkeys(found))
+
+    def _clock_words(self, query: str) -> list[str]:
+        """'now' and the like where they became a time when the query was parsed, and did not stay a text."""
+        if not _CLOCK_TYPES & {int(number) for number in _CONSTANT_TYPES.findall(self.text)}:
+            return []
+        words = _CLOCK_WORDS.findall(query)
+        stayed = {word: self.text.count(f" {' '.join(str(byte) for byte in word.encode())} ]") for word in words}
+        return [word.strip().lower() for word in stayed if words.count(word) > stayed[word]]
 
     def can_fail(self, functions: list[Row], bare: str) -> str:
         """What of a filter can fail on a value, in words; empty if nothing. `bare`: the filter, its texts emptied."""

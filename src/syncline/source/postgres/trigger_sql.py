@@ -62,9 +62,9 @@ def function_digest(capture: Capture) -> str:
 
 
 def function_body(capture: Capture) -> str:
-    """Whatever fails in it, the host's statement passes: the table gets a gap. A cancelled statement is cancelled. Where
-    not even the gap can be written, only a full or failing disk may fail the host, for then its change would be lost;
-    everything else the fingerprint notices.
+    """Whatever fails in it, the host's statement passes: the table gets a gap. A cancelled statement is cancelled.
+    Where not even the gap can be written, only a full or failing disk may fail the host, for then its change would be
+    lost; everything else the fingerprint notices.
     """
     gap = f"INSERT INTO {ours('gap')}(table_name, mark) VALUES ({literal(capture.table.name)}, "
     return f"""
@@ -198,7 +198,7 @@ def _update_sql(capture: Capture) -> str:
     values += [_mask(capture, columns, word) for word in range(len(capture.mask_columns))]
     listed = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
     changed = [f"r.{mask} <> 0" for mask in capture.mask_columns] + (["r.moved"] if others else [])
-    moved = f", {_differ(others)} AS moved" if others else ""
+    moved = f", ({_differ(columns, others)}) AS moved" if others else ""
     # OFFSET 0: a mask is computed once, and not again for the condition on it
     rows = f"(SELECT {listed}{moved} FROM old_rows o FULL JOIN new_rows n ON {pairs} OFFSET 0) r"
     wanted = [f"({' OR '.join(['r.op <> ' + literal('U'), *changed])})"]
@@ -242,17 +242,22 @@ def _equal(column: Column) -> str:
     return f"o.{name}{cast} = n.{name}{cast}"
 
 
-def _differ(names: Sequence[str]) -> str:
-    """Whether one of these columns really changed: also 1.0 to 1.00, and in types that know no equality."""
-    return f"ROW({', '.join(_columns(names, 'o'))})::record *<> ROW({', '.join(_columns(names, 'n'))})::record"
+def _differ(columns: Mapping[str, Column], names: Sequence[str]) -> str:
+    """Whether one of these columns really changed: also 1.0 to 1.00, and in types that know no equality. Comparing
+    images costs more than the type's own equality, and is left for where the two differ."""
+    exact = [name for name in names if column_type(columns[name]) in _EXACT and not columns[name].collation]
+    found = [f"o.{quote(name)} IS DISTINCT FROM n.{quote(name)}" for name in exact]
+    if others := [name for name in names if name not in exact]:
+        old, new = ", ".join(_columns(others, "o")), ", ".join(_columns(others, "n"))
+        found.append(f"ROW({old})::record *<> ROW({new})::record")
+    return " OR ".join(found)
 
 
 def _mask(capture: Capture, columns: Mapping[str, Column], word: int) -> str:
-    bits = []
-    for index, name in enumerate(_words(capture, word)):
-        plain = column_type(columns[name]) in _EXACT and not columns[name].collation
-        differs = f"o.{quote(name)} IS DISTINCT FROM n.{quote(name)}" if plain else _differ([name])
-        bits.append(f"CASE WHEN {differs} THEN {1 << index}::bigint ELSE 0 END")
+    bits = [
+        f"CASE WHEN {_differ(columns, [name])} THEN {1 << index}::bigint ELSE 0 END"
+        for index, name in enumerate(_words(capture, word))
+    ]
     return " | ".join(bits)
 
 

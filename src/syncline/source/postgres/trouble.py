@@ -11,7 +11,7 @@ import errno
 import re
 
 import asyncpg
-from asyncpg.exceptions import InternalClientError
+from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError
 
 from syncline.errors import SourceBusyError, SourceError
 
@@ -34,24 +34,24 @@ _RIGHTS = {"table": "SELECT ON TABLE", "schema": "USAGE ON SCHEMA", "function": 
 
 def is_connection_lost(error: BaseException) -> bool:
     """Whether no session could be had, or the one there was is gone."""
-    if isinstance(error, asyncpg.PostgresError):
-        state = error.sqlstate or ""
+    if isinstance(error, PostgresError):
+        state = _state(error)
         return state.startswith("08") or state in _GONE_CODES
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, InterfaceError):
         return not isinstance(error, asyncpg.DataError)
     return isinstance(error, OSError | asyncio.TimeoutError | InternalClientError)
 
 
 def is_data_fault(error: BaseException) -> bool:
     """Whether the database says something of a row or a value, and not of itself."""
-    if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "").startswith(_DATA_CLASSES)
+    if isinstance(error, PostgresError):
+        return (_state(error)).startswith(_DATA_CLASSES)
     return isinstance(error, asyncpg.DataError)
 
 
 def is_trouble(error: BaseException) -> bool:
     """Whether `source_error` has something to say of it."""
-    if isinstance(error, asyncpg.PostgresError):
+    if isinstance(error, PostgresError):
         return not is_data_fault(error)
     return is_connection_lost(error)
 
@@ -60,9 +60,9 @@ def source_error(error: BaseException) -> SourceError:
     """What it means for whoever waits: only what may pass by itself, or once it is mended, is a SourceBusyError."""
     if isinstance(error, SourceError):
         return error
-    if not isinstance(error, asyncpg.PostgresError):
+    if not isinstance(error, PostgresError):
         return _without_a_session(error)
-    state, words = error.sqlstate or "", _words(error)
+    state, words = _state(error), _words(error)
     if "unsupported startup parameter" in words or state == "26000":
         return SourceError(
             f"A pooler stands between that does not keep sessions: {words}.",
@@ -98,7 +98,9 @@ def _mended_by_a_person(state: str, words: str) -> SourceError:
             f"The source database does not let this role do it: {words}.", hint=_grant(words), code="source_rights"
         )
     if state in ("28P01", "28000"):
-        return SourceError(f"The source database lets nobody in: {words}.", hint="Check [source] url.", code="source_login")
+        return SourceError(
+            f"The source database lets nobody in: {words}.", hint="Check [source] url.", code="source_login"
+        )
     if state == "3D000":
         return SourceError(f"There is no such database: {words}.", hint="Check [source] url.", code="source_missing")
     if state in ("XX001", "XX002"):
@@ -126,5 +128,9 @@ def _without_a_session(error: BaseException) -> SourceError:
     return SourceBusyError(f"The source database is not there: {what}.", hint=_AGAIN, code="source_unreachable")
 
 
-def _words(error: asyncpg.PostgresError) -> str:
+def _state(error: PostgresError) -> str:
+    return getattr(error, "sqlstate", None) or ""
+
+
+def _words(error: PostgresError) -> str:
     return str(error.args[0] if error.args else error).splitlines()[0].rstrip(".")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.clock import Clock
 from syncline.model.merge import Stamp
@@ -60,6 +61,11 @@ class PostgresWrite:
 
     async def begin(self, claims: Claims | None) -> None:
         await self._company.tell(self._options.settings(claims))
+
+    async def end(self) -> None:
+        """Before COMMIT: nothing is held back any more."""
+        await self._flush()
+        await self._records.flush()
 
     def elapsed_seconds(self) -> float:
         return self._clock.monotonic_seconds() - self._begun
@@ -136,7 +142,7 @@ class PostgresWrite:
         try:
             await self._company.enter()
             await self._db.execute("SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT syncline_group")
-        except asyncpg.PostgresError as error:
+        except PostgresError as error:
             raise self._blame.of(self._group.table, error, together=self._group.together) from error
         await self._company.leave()
         self._group = UploadGroup()
@@ -187,7 +193,8 @@ class PostgresWrite:
         row = self._group.read.get((table, key))
         held = row.values if row else None
         changes = held is None or any(not same(held[column], value) for column, value in values.items())
-        write = Write(table, key, operation, dict(values), stamp, changes or operation != "U")
+        is_new = operation == "I" and row is not None and held is None
+        write = Write(table, key, operation, dict(values), stamp, changes or operation != "U", is_new)
         names = self._sql.tables[table].synced.key
         self._group.table = table
         if operation != "D":

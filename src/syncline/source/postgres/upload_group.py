@@ -14,7 +14,8 @@ Place = tuple[str, Key]
 
 
 class Write(NamedTuple):
-    """`changes_row`: whether the row will be another one, so that capture notes it."""
+    """`changes_row`: whether the row will be another one, so that capture notes it. `is_new`: an insert of a key that
+    was free when it was looked for."""
 
     table: str
     key: Key
@@ -22,6 +23,7 @@ class Write(NamedTuple):
     values: dict[str, Value]
     stamp: Stamp
     changes_row: bool
+    is_new: bool = False
 
     def key_after(self, names: tuple[str, ...]) -> Key:
         return tuple(self.values.get(name, value) for name, value in zip(names, self.key, strict=True))

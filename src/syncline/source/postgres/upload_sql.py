@@ -25,10 +25,10 @@ BOUND_KEYS_MAX = 10_000
 
 
 class Rows(NamedTuple):
-    """A subquery whose columns `names` are typed values, unnested from parameters `$1` to `$count`."""
+    """A subquery whose columns `names` are typed values, unnested from parameters `$1` on, so many `parameters`."""
 
     sql: str
-    count: int
+    parameters: int
 
 
 def unnested(columns: Iterable[tuple[Column, str]], extra: Iterable[tuple[str, str]] = ()) -> Rows:
@@ -155,10 +155,11 @@ class UploadSql:
         """Keys, stamps, then the stamp and the writer that capture was given: every change that it noted of these rows
         gets the stamp of its own mutation."""
         rows = self._keys(("bigint", "stamp"))
+        stamp, writer = rows.parameters + 1, rows.parameters + 2
         return (
             f"UPDATE {self.capture.changelog} AS c SET stamp = v.stamp FROM {rows.sql} AS v "
             f"WHERE {self._same_entry('c')} AND c.txid = pg_current_xact_id() "
-            f"AND c.stamp = ${rows.count + 1}::bigint AND c.writer = ${rows.count + 2}::bigint AND c.op <> 'T'"
+            f"AND c.stamp = ${stamp}::bigint AND c.writer = ${writer}::bigint AND c.op <> 'T'"
         )
 
     @cached_property

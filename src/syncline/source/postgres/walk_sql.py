@@ -169,7 +169,8 @@ class WalkSql:
             for source, place in (self._from_rows(statement, path, "base") for path in self.paths)
         )
         return (
-            f"WITH base AS MATERIALIZED {base}, members AS (SELECT {self._keys('')}, array_agg(DISTINCT place) AS places "
+            f"WITH base AS MATERIALIZED {base}, "
+            f"members AS (SELECT {self._keys('')}, array_agg(DISTINCT place) AS places "
             f"FROM ({members}) AS m GROUP BY {self._keys('')}) "
             f"SELECT m.places, {columns} FROM base AS t0 JOIN members AS m ON {self._same_key('t0.', 'm.')} "
             f"ORDER BY {self._keys('t0.')}"

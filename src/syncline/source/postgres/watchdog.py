@@ -109,7 +109,7 @@ class _Watch:
     async def ends_within(self, seconds: float) -> bool:
         try:
             await asyncio.wait_for(self.over.wait(), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return False
         return True
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.clock import Clock
 from syncline.errors import SourceBusyError
@@ -66,9 +66,10 @@ async def _write_once(
             transaction = PostgresWrite(db, attachment.sql, clock, options, is_last_try=is_last_try)
             await transaction.begin(claims)
             result = await work(transaction)
+            await transaction.end()
             is_done = True
         return result
-    except asyncpg.PostgresError as error:
+    except PostgresError as error:
         if is_done and treatment(error) is Treatment.REJECT:  # a rule of the company's that puts itself off to COMMIT
             refusal = refusal_of(error, lambda text: text != RULE_REFUSES)
             raise TransactionLostError(refusal) from error
