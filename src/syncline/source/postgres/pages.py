@@ -29,9 +29,11 @@ from syncline.values import Key, encode_row, key_of_text
 
 WANTED_SHARE_MIN = 0.25
 """A table of whose rows fewer are wanted is no longer looked through: their keys are listed."""
-_LOOKUPS = "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off"
-_FREE = "SET LOCAL enable_seqscan = on; SET LOCAL enable_mergejoin = on"
+_WHOLE = "SET LOCAL cursor_tuple_fraction = 1"
+"""A page's cursor is read to its end: a plan that is quick to begin compared every row with every wanted bucket."""
+_LOOKUPS = f"{_WHOLE}; SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off"
 """Where an index leads each step of the way, statistics that are not true cannot make a scan of it."""
+_FREE = f"{_WHOLE}; SET LOCAL enable_seqscan = on; SET LOCAL enable_mergejoin = on"
 
 
 class PageReader(FeedReader):
@@ -42,7 +44,7 @@ class PageReader(FeedReader):
         super().__init__(db, sql)
         self._stopped = stopped
         self._reader = RowsReader(db)
-        self._planned = _FREE
+        self._planned = ""
 
     async def read_page(
         self, claims: Claims, walk: Walk, place: str | None, known: Sequence[Cursor], size: PageSize
