@@ -138,7 +138,8 @@ class TestNames(Ways):
                 )
             ),
         )
-        mine = {"parents": "\"START\" = 'a'", "children": "\"k_1\" = 'a' AND \"DATE\" = 'b'"}
+        hers = "SELECT \"START\", \"k_1\" FROM parents WHERE \"START\" = 'a'"
+        mine = {"parents": "\"START\" = 'a'", "children": f"(\"k_1\", \"DATE\") IN ({hers})"}
         ann = town.phone("ann")
         assignments = ", ".join(
             f"{quote(name)} = 'v{n}'" for n, name in enumerate(COLUMNS) if name not in ("k_1", "DATE")

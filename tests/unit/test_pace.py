@@ -11,8 +11,8 @@ import pytest
 from syncline.server import sequencer as pacing
 from syncline.server.hub import Hub
 from syncline.server.sequencer import Sequencer, evaluate_pause
-from syncline.server.uploads import HOLD_SECONDS, RUN_MUTATIONS_MAX, RUN_MUTATIONS_MIN, evaluate_run
-from syncline.source.port import Checkpoint, Head, Source
+from syncline.server.uploads import evaluate_run
+from syncline.source.port import Checkpoint, Head, Source, UploadPace
 from syncline.source.sqlite.writing import REST_SECONDS_MAX, REST_SECONDS_MIN, Rest
 
 
@@ -151,14 +151,15 @@ class TestUploadsInARow:
 
 
 def test_a_slow_source_gets_smaller_pieces_and_a_fast_one_larger() -> None:
-    size = 50
+    pace = UploadPace(hold_seconds=0.015, run_min=4, run_first=50, run_max=200)
+    size = pace.run_first
     for _ in range(10):
-        size = evaluate_run(size, size, size * 0.0005)
-    assert size * 0.0005 == pytest.approx(HOLD_SECONDS, rel=0.1)
+        size = evaluate_run(pace, size, size, size * 0.0005)
+    assert size * 0.0005 == pytest.approx(pace.hold_seconds, rel=0.1)
     for _ in range(20):
-        size = evaluate_run(size, size, size * 1e-5)
-    assert size >= RUN_MUTATIONS_MAX - 1
-    assert evaluate_run(size, 0, 1.0) == size
+        size = evaluate_run(pace, size, size, size * 1e-5)
+    assert size >= pace.run_max - 1
+    assert evaluate_run(pace, size, 0, 1.0) == size
     for _ in range(10):
-        size = evaluate_run(size, size, size * 1.0)
-    assert size == RUN_MUTATIONS_MIN
+        size = evaluate_run(pace, size, size, size * 1.0)
+    assert size == pace.run_min

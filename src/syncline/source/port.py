@@ -413,9 +413,9 @@ class ExampleDownload:
 @dataclass(frozen=True)
 class ScopeReport:
     """What `check` says of one scope. `keyless_rows`: table -> rows whose key holds NULL, which sync to nobody.
-    `example` is None where no user was found or named whom the grant knows. `estimated`: tables too large to be counted,
-    of which the database's own estimate of all rows stands in `tables`; `largest_bucket` is not known then. `warnings`:
-    what kept it from being told."""
+    `example` is None where no user was found or named whom the grant knows. `estimated`: tables too large to be
+    counted, of which the database's own estimate of all rows stands in `tables`; `largest_bucket` is not known then.
+    `warnings`: what kept it from being told."""
 
     scope: str
     tables: dict[str, int]

@@ -52,6 +52,14 @@ ODD_NAMES = (
     "temp",
     "key",
     "seq",
+    "n",
+    "txid",
+    "stamp_us",
+    "old_rows",
+    "own",
+    "news",
+    "list_1",
+    "places",
 )
 """What looks like ours, like SQL, or like nothing at all."""
 

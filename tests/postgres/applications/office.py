@@ -20,6 +20,9 @@ from tests.acceptance.lab import Device, Lab, Rows, differences, tables_of
 from tests.postgres.conftest import HostDatabase
 from tests.postgres.ways import TEXTS, as_replica
 
+BPCHAR = 1042
+"""The type of char(n), whose blanks at the end mean nothing."""
+
 
 @dataclass
 class Office(Lab):
@@ -49,8 +52,15 @@ class Office(Lab):
                 session.adapters.register_loader(name, TextLoader)
             session.execute("SET timezone = 'UTC'")
             cursor = session.execute(query.encode(), parameters)
-            names = tuple(column.name for column in cursor.description or ())
-            return names, [tuple(map(as_replica, row)) for row in cursor.fetchall()]
+            described = cursor.description or ()
+            blanked = [column.type_code == BPCHAR for column in described]
+            return tuple(column.name for column in described), [
+                tuple(
+                    value.rstrip(" ") if blanks and value is not None else as_replica(value)
+                    for value, blanks in zip(row, blanked, strict=True)
+                )
+                for row in cursor.fetchall()
+            ]
 
     def schema_dump(self) -> list[str]:
         """pg_dump's, without what it draws by lot."""
@@ -63,7 +73,8 @@ class Office(Lab):
     def in_step(self, selects: Mapping[str, str], *devices: Device) -> None:
         """P1, P8, P16: each device holds exactly what the SELECTs give for its user, value for value."""
         for device in devices:
-            assert self.differences(selects, device) == []
+            found = self.differences(selects, device)
+            assert not found, found
 
     def differences(self, selects: Mapping[str, str], device: Device) -> list[str]:
         found: list[str] = []

@@ -178,9 +178,10 @@ def affected_sql(table: TableSql, size: int | None, moved: Mapping[str, str], ol
             if position and alias in moved:
                 through = path.through(position, moved[alias], old)
                 sources.append(f"SELECT {keys}, true, false FROM ({through}) AS p")
+    grouped = ", ".join(f"a.{name}" for name in capture.key_columns)
     return (
         f"INSERT INTO {Scratch(capture).affected}({keys}, key, news, touched) "
-        f"SELECT {keys}, {_key_text(capture, 'a')}, news, touched FROM (SELECT {keys}, bool_or(news) AS news, "
+        f"SELECT {grouped}, {_key_text(capture, 'a')}, a.news, a.touched FROM (SELECT {keys}, bool_or(news) AS news, "
         f"bool_or(touched) AS touched FROM ({' UNION ALL '.join(sources)}) AS f({keys}, news, touched) "
         f"GROUP BY {keys}) AS a{_named(capture, 'a')}"
     )

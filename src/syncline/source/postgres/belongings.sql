@@ -40,7 +40,8 @@ SELECT w.name, m.members::text AS members, coalesce(m.triggers, '[]')::text AS t
     (SELECT string_agg(concat_ws(':', a.attname, a.atttypid, a.attcollation, a.attnotnull), ' ' ORDER BY a.attnum)
      FROM pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped),
     f.oid, f.prosecdef, f.proconfig, f.proowner) AS capture,
-  l.oid AS changelog_oid, f.oid AS function_oid, obj_description(l.oid, 'pg_class') AS changelog, md5(f.prosrc) AS function
+  l.oid AS changelog_oid, f.oid AS function_oid, obj_description(l.oid, 'pg_class') AS changelog,
+  md5(convert_to(f.prosrc, 'UTF8')) AS function
 FROM wanted w LEFT JOIN root r ON r.name = w.name LEFT JOIN members m ON m.name = w.name CROSS JOIN ours o
 LEFT JOIN pg_class l ON l.relnamespace = o.oid AND l.relname = w.changelog
 LEFT JOIN pg_proc f ON f.pronamespace = o.oid AND f.proname = w.function;

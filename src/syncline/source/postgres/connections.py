@@ -1,8 +1,9 @@
 """The connections to a PostgreSQL database.
 
-Reads and uploads borrow a pooled connection for one transaction. Between them and the database may stand a pooler that
-gives every transaction another session, so nothing is relied upon but what the transaction's first message sets. What
-needs a session of its own (the sequencer, provisioning, LISTEN) goes to the database directly.
+Reads and uploads borrow a pooled connection for one transaction. Where `direct_url` says that a pooler stands between,
+every transaction may meet another session, so nothing is relied upon but what its first message sets. Without one the
+sessions are ours: they begin with our settings, and keep the statements that they have prepared. What needs a session of
+its own (the sequencer, provisioning, LISTEN) goes to the database directly.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ ROLLBACK_SECONDS = 5.0
 IDLE_SECONDS = 60.0
 """A pooled connection that nobody wants for so long is closed."""
 
+STATEMENTS_KEPT = 300
+"""Prepared on one connection, where no pooler stands between."""
+
 STATEMENT_SECONDS = 30.0
 LOCK_SECONDS = 0.8
 """Below PostgreSQL's deadlock_timeout of 1 s: of us and a host that wait for each other it is we who give way."""
@@ -51,8 +55,15 @@ EXACT = {
 """Settings by which values have one exact text; no policy hides rows from us; and no statement of a few milliseconds is
 compiled for a hundred."""
 
+_LIMITS = {
+    "statement_timeout": f"{int(STATEMENT_SECONDS * 1000)}ms",
+    "lock_timeout": f"{int(LOCK_SECONDS * 1000)}ms",
+    "idle_in_transaction_session_timeout": f"{int(STANDSTILL_SECONDS * 1000)}ms",
+}
+
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
 _SERVER_KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
+_SESSION = {**EXACT, **_SERVER_KEEPALIVE, **_LIMITS}
 
 
 def milliseconds(seconds: float) -> str:
@@ -66,6 +77,7 @@ class Connections:
     def __init__(self, url: str, direct_url: str | None = None, *, size: int = POOL_MAX) -> None:
         self._url = url
         self._direct_url = direct_url or url
+        self._has_pooler = direct_url is not None and direct_url != url
         self._size = size
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
@@ -126,7 +138,7 @@ class Connections:
                 raise source_error(error) from error
             raise
         try:
-            await db.execute(f"{begin};{_settings_sql(settings)}")
+            await db.execute(self._begin_sql(begin, settings))
             yield db
             if await db.execute("COMMIT") != "COMMIT":
                 raise SourceBusyError("A transaction had failed before its end.", hint="It is tried again.")
@@ -138,6 +150,13 @@ class Connections:
         finally:
             await _give_back(pool, db)
 
+    def _begin_sql(self, begin: str, settings: Mapping[str, str]) -> str:
+        """One message. On a session of ours a function of the company's may have left other settings behind: RESET goes
+        back to those that the session began with."""
+        if self._has_pooler:
+            return f"{begin};{_set_local({**EXACT, **_LIMITS, **settings})}"
+        return f"RESET ALL;{begin};{_set_local(settings)}"
+
     async def _opened(self) -> asyncpg.Pool:
         if self._pool is None:
             async with self._opening:
@@ -147,24 +166,17 @@ class Connections:
                         min_size=0,
                         max_size=self._size,
                         timeout=CONNECT_SECONDS,
-                        statement_cache_size=0,
+                        statement_cache_size=0 if self._has_pooler else STATEMENTS_KEPT,
                         max_inactive_connection_lifetime=IDLE_SECONDS,
-                        server_settings={"application_name": "syncline"},
+                        server_settings={"application_name": "syncline", **({} if self._has_pooler else _SESSION)},
                         init=_initialise,
                         reset=_keep_as_it_is,
                     )
         return self._pool
 
 
-def _settings_sql(settings: Mapping[str, str]) -> str:
-    wanted = {
-        **EXACT,
-        "statement_timeout": milliseconds(STATEMENT_SECONDS),
-        "lock_timeout": milliseconds(LOCK_SECONDS),
-        "idle_in_transaction_session_timeout": milliseconds(STANDSTILL_SECONDS),
-        **settings,
-    }
-    return "".join(f"SET LOCAL {name}='{value}';" for name, value in wanted.items())
+def _set_local(settings: Mapping[str, str]) -> str:
+    return "".join(f"SET LOCAL {name}='{value}';" for name, value in settings.items())
 
 
 async def _initialise(connection: Any) -> None:

@@ -71,11 +71,13 @@ async def _in_database(db: asyncpg.Connection, plan: Plan | None) -> AsyncIterat
         yield Finding("The service may not look at what provisioning made.", _typed(grant), "service_rights")
         return
     await require_provisioned(db)
-    for finding in await suspending.diagnose(db):
+    migrations = await suspending.diagnose(db)
+    for finding in migrations:
         yield finding
     if plan is not None:
-        async for finding in _capture(db, plan):
-            yield finding
+        if not migrations:  # it has taken capture off, and what is missing for that reason is not lost
+            async for finding in _capture(db, plan):
+                yield finding
         async for finding in _rights(db, plan, server["role"]):
             yield finding
     async for finding in _queue(db):

@@ -12,7 +12,7 @@ import asyncpg
 
 from syncline.errors import NotProvisionedError, SchemaChangedError
 from syncline.model.scopes import Plan, SyncedTable
-from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, read_states
+from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, read_states, set_meta
 from syncline.source.postgres.capture import Capture, captures
 from syncline.source.postgres.introspect import introspect
 from syncline.source.postgres.suspending import is_watched
@@ -89,10 +89,22 @@ async def read_installed(db: asyncpg.Connection, wanted: Mapping[str, Capture]) 
 
 
 def was_restored(installed: Mapping[str, Installed]) -> bool:
-    """Whether no trigger of ours is one that was put in: the catalogue was written anew, data and all."""
-    recorded = {line[2] for each in installed.values() if each.record for line in each.record["triggers"]}
+    """Whether no trigger and no function of ours is one that was put in: the catalogue was written anew, data and
+    all. Whoever loads a single table from a dump leaves the functions."""
+    put_in = [each for each in installed.values() if each.record is not None]
+    recorded = {line[2] for each in put_in if each.record for line in each.record["triggers"]}
     standing = {trigger.oid for each in installed.values() for trigger in each.state.triggers}
-    return bool(recorded) and bool(standing) and not recorded & standing
+    functions = any(each.record and each.record["capture"] == each.state.capture for each in put_in)
+    return bool(recorded) and bool(standing) and not recorded & standing and not functions
+
+
+async def note_restored(db: asyncpg.Connection, plan: Plan) -> None:
+    """Inside a transaction that may write: after a restore, write down what stands now as what was put in."""
+    installed = await read_installed(db, captures(plan))
+    if was_restored(installed):
+        for name, each in installed.items():
+            if each.state.is_complete(each.capture):
+                await set_meta(db, RECORD + name, json.dumps(record_of(each.state), ensure_ascii=False))
 
 
 # ---------------------------------------------------------------- the whole
@@ -135,7 +147,12 @@ async def verify(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) 
     tables of which capture is lost are no error, but the answer."""
     await require_provisioned(db)
     installed = await read_installed(db, captures(plan))
-    lost = frozenset(name for name, each in installed.items() if not each.fits)
+    restored = was_restored(installed)
+    lost = frozenset(
+        name
+        for name, each in installed.items()
+        if not (each.fits or (restored and each.state.is_complete(each.capture)))
+    )
     if lost and not tolerant:
         raise SchemaChangedError(
             f'Capture is not what the configuration needs: that of "{min(lost)}" is missing or other.', hint=_HINT

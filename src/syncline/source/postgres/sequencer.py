@@ -25,6 +25,7 @@ from syncline.source.postgres.connections import Connections, milliseconds
 from syncline.source.postgres.cut import Cut, Waiting
 from syncline.source.postgres.doorbell import Doorbell
 from syncline.source.postgres.generations import mark_gaps
+from syncline.source.postgres.installed import note_restored
 from syncline.source.postgres.lease import HEAD_MOVED, Lease
 from syncline.source.postgres.scratch import ScratchTables
 from syncline.source.postgres.signatures import store_signatures
@@ -77,6 +78,7 @@ class PostgresSequencer:
         async with db.transaction():
             await db.execute(_FENCE)
             await attached.standing.require(db)
+            await note_restored(db, attached.plan)
             await self._store(db, attached)
             row = await db.fetchrow("SELECT head, time_us FROM syncline.checkpoint")
             number, time_us = (row["head"], row["time_us"]) if row else (0, 0)

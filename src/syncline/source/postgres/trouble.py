@@ -26,6 +26,8 @@ _BUSY = {
     "53200": "its memory is exhausted",
     "53400": "a limit of its configuration is reached",
 }
+_STALE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+"""What is prepared is prepared anew after it."""
 _GONE_CODES = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 _AGAIN = "It is tried again."
 _QUOTED = re.compile(r"^permission denied for (?P<kind>[a-z ]+) (?P<name>\S+)$")
@@ -60,6 +62,8 @@ def source_error(error: BaseException) -> SourceError:
     """What it means for whoever waits: only what may pass by itself, or once it is mended, is a SourceBusyError."""
     if isinstance(error, SourceError):
         return error
+    if isinstance(error, _STALE):
+        return SourceBusyError(f"A table or type has changed since a statement was prepared: {error}", hint=_AGAIN)
     if not isinstance(error, PostgresError):
         return _without_a_session(error)
     state, words = _state(error), _words(error)

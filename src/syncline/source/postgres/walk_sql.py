@@ -114,8 +114,17 @@ class WalkSql:
     def _keys(self, prefix: str) -> str:
         return ", ".join(f"{prefix}{quote(column.name)}" for column in self._key)
 
+    def _named(self, prefix: str) -> str:
+        """The key under names of ours: a column of the company's may be called whatever else stands beside it."""
+        return ", ".join(f"{prefix}{quote(column.name)} AS k_{number}" for number, column in enumerate(self._key, 1))
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(f"k_{number}" for number in range(1, len(self._key) + 1))
+
     def _same_key(self, one: str, other: str) -> str:
-        return " AND ".join(f"{one}{quote(column.name)} = {other}{quote(column.name)}" for column in self._key)
+        """`other` has it under names of ours."""
+        return " AND ".join(f"{one}{quote(column.name)} = {other}k_{n}" for n, column in enumerate(self._key, 1))
 
     def _beyond(self, statement: Statement, prefix: str, operator: str, key: Key) -> str:
         """Compared as a row, so that the key's index serves it."""
@@ -165,13 +174,13 @@ class WalkSql:
             source, place = self._from_rows(statement, path, base)
             return f"SELECT {place}, {columns} FROM {source} ORDER BY {self._keys('t0.')}"
         members = " UNION ALL ".join(
-            f"SELECT {self._keys('t0.')}, {place} AS place FROM {source}"
+            f"SELECT {self._named('t0.')}, {place} AS place FROM {source}"
             for source, place in (self._from_rows(statement, path, "base") for path in self.paths)
         )
         return (
             f"WITH base AS MATERIALIZED {base}, "
-            f"members AS (SELECT {self._keys('')}, array_agg(DISTINCT place) AS places "
-            f"FROM ({members}) AS m GROUP BY {self._keys('')}) "
+            f"members AS (SELECT {self._names}, array_agg(DISTINCT place) AS places "
+            f"FROM ({members}) AS m GROUP BY {self._names}) "
             f"SELECT m.places, {columns} FROM base AS t0 JOIN members AS m ON {self._same_key('t0.', 'm.')} "
             f"ORDER BY {self._keys('t0.')}"
         )
@@ -195,19 +204,19 @@ class WalkSql:
             return f"SELECT w.place, {columns} FROM {source} ORDER BY {self._keys('t0.')}"
         columns = values_list(self._table, self._synced.columns, "t0.")
         members = " UNION ALL ".join(
-            f"SELECT {self._keys('t0.')}, w.place FROM {self._from_buckets(statement, path, after)}"
+            f"SELECT {self._named('t0.')}, w.place FROM {self._from_buckets(statement, path, after)}"
             for path in self.paths
         )
         return (
-            f"WITH members AS MATERIALIZED (SELECT {self._keys('')}, array_agg(DISTINCT place) AS places "
-            f"FROM ({members}) AS m GROUP BY {self._keys('')}) SELECT m.places, {columns} FROM members AS m "
+            f"WITH members AS MATERIALIZED (SELECT {self._names}, array_agg(DISTINCT place) AS places "
+            f"FROM ({members}) AS m GROUP BY {self._names}) SELECT m.places, {columns} FROM members AS m "
             f"JOIN {table_sql(self._table)} AS t0 ON {self._same_key('t0.', 'm.')} ORDER BY {self._keys('t0.')}"
         )
 
     def keys(self, statement: Statement, after: Key | None) -> str:
-        """The keys of everything in the wanted buckets, each once."""
+        """The keys (k_1, …) of everything in the wanted buckets, each once."""
         selects = [
-            f"SELECT {self._keys('t0.')} FROM {self._from_buckets(statement, path, after)}" for path in self.paths
+            f"SELECT {self._named('t0.')} FROM {self._from_buckets(statement, path, after)}" for path in self.paths
         ]
         return selects[0] if self.is_simple else " UNION ".join(selects)
 
@@ -218,18 +227,18 @@ class WalkSql:
     def listing(self, statement: Statement, after: Key | None, rows: int, keys_max: int) -> str:
         """The first keys in key order, in lists of so many: an array's text per key column, then the JSON of the last
         key, then how many there are."""
-        columns = [quote(column.name) for column in self._key]
-        lists = ", ".join(
-            f"array_agg({column}::text ORDER BY n)::text AS list_{number}" for number, column in enumerate(columns, 1)
-        )
-        names = ", ".join(f"list_{number}" for number in range(1, len(columns) + 1))
-        last = ", ".join(f"(array_agg({column} ORDER BY n DESC))[1] AS {column}" for column in columns)
-        order = self._keys("k.")
+        numbers = range(1, len(self._key) + 1)
+        lists = ", ".join(f"array_agg(k.k_{number}::text ORDER BY k.n)::text AS list_{number}" for number in numbers)
+        names = ", ".join(f"r.list_{number}" for number in numbers)
+        lasts = ", ".join(f"(array_agg(k.k_{number} ORDER BY k.n DESC))[1] AS last_{number}" for number in numbers)
+        last = ", ".join(f"r.last_{number} AS {quote(column.name)}" for number, column in enumerate(self._key, 1))
+        order = ", ".join(f"k.k_{number}" for number in numbers)
         return (
-            f"SELECT {names}, {key_json(self._table, self._synced.key, 'r.')}, r.size FROM ("
-            f"SELECT {lists}, {last}, count(*) AS size, (n - 1) / {rows} AS list FROM ("
+            f"SELECT {names}, {key_json(self._table, self._synced.key, 'last.')}, r.size FROM ("
+            f"SELECT {lists}, {lasts}, count(*) AS size, (k.n - 1) / {rows} AS list FROM ("
             f"SELECT k.*, row_number() OVER (ORDER BY {order}) AS n FROM ({self.keys(statement, after)}) AS k "
-            f"ORDER BY {order} LIMIT {keys_max}) AS k GROUP BY (n - 1) / {rows}) AS r ORDER BY r.list"
+            f"ORDER BY {order} LIMIT {keys_max}) AS k GROUP BY (k.n - 1) / {rows}) AS r "
+            f"CROSS JOIN LATERAL (SELECT {last}) AS last ORDER BY r.list"
         )
 
     def _from_buckets(self, statement: Statement, path: Path, after: Key | None) -> str:
