@@ -188,6 +188,7 @@ def rejection_codes() -> set[str]:
         "model/merge.py",
         "source/sqlite/upload.py",
         "source/sqlite/source.py",
+        *(f"source/postgres/{path.name}" for path in (ROOT / "src/syncline/source/postgres").glob("*.py")),
     ):
         for node in ast.walk(ast.parse((ROOT / "src" / "syncline" / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args:
@@ -201,7 +202,17 @@ def rejection_codes() -> set[str]:
                 names = [getattr(each, "id", "") for each in getattr(node.targets[0], "elts", [])]
                 if names[:1] == ["code"] and isinstance(node.value.elts[0], ast.Constant):
                     found.add(node.value.elts[0].value)
+            elif isinstance(node, ast.FunctionDef) and node.name.startswith("_told"):
+                found |= first_constants(node)
     return found
+
+
+def first_constants(function: ast.FunctionDef) -> set[str]:
+    """Of the pairs that it returns."""
+    pairs = [node for node in ast.walk(function) if isinstance(node, ast.Tuple) and len(node.elts) == 2]
+    first = [pair.elts[0] for pair in pairs if isinstance(pair.ctx, ast.Load)]
+    codes = {each.value for each in first if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+    return {code for code in codes if re.fullmatch(r"[a-z_]+", code)}
 
 
 def test_every_rejection_code_is_explained_and_no_other() -> None:

@@ -192,20 +192,26 @@ class Company:
         self.path = folder / "clinic.db"
         self.config = folder / "syncline.toml"
         self.config.write_text(configuration, encoding="utf-8")
-        with contextlib.closing(sqlite3.connect(self.path)) as db:
-            db.executescript(tables)
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert main.run(["provision", "--config", str(self.config)]) == 0
+        self.make(tables)
+        self.provision()
         self.road = Road()
         self.servers: list[Server] = []
         self._replicas: list[Replica] = []
 
+    def make(self, tables: str) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            db.executescript(tables)
+
+    def provision(self, *options: str) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main.run(["provision", "--config", str(self.config), *options]) == 0
+
     # ------------------------------------------------------------ servers
-    def serve(self, script: str = "", *, road: bool = True) -> Server:
+    def serve(self, script: str = "", *options: str, road: bool = True) -> Server:
         """`syncline serve --port 0`; with `script`, after running it in the server's process. The road leads to it."""
         code = f"{script}\nfrom syncline.cli.main import main; main()"
         start = ["-c", code] if script else ["-m", "syncline"]
-        command = [sys.executable, *start, "serve", "--port", "0", "--config", str(self.config)]
+        command = [sys.executable, *start, "serve", "--port", "0", "--config", str(self.config), *options]
         server = Server(command, self.folder, self.folder / f"server-{len(self.servers)}.log")
         self.servers.append(server)
         if road:

@@ -94,6 +94,43 @@ def keys(rows: list[tuple[str, tuple[object, ...], frozenset[str]]]) -> list[tup
     return [(table, values[: KEYS.get(table, 1)]) for table, values, _ in rows]
 
 
+ODD = ("n", "place", "places", "list", "list_1", "last_1", "size", "k_2", "base", "members", "t0", "w")
+
+
+@pytest.mark.parametrize("share", [0.0, 2.0])
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_key_columns_may_be_called_like_anything_of_ours(
+    postgres: HostDatabase, share: float, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: where rows have one bucket, and where they have several."""
+    columns = ", ".join(f"{name} int NOT NULL" for name in ODD)
+    values = ", ".join(f"n * {number} % 7" for number in range(2, len(ODD) + 1))
+    tables = (
+        "CREATE TABLE patients(k_1 int PRIMARY KEY, place int, n int)",
+        f"CREATE TABLE visits({columns}, patient int, other int, PRIMARY KEY({', '.join(ODD)}))",
+        "CREATE TABLE stays(place int, n int, patient int, PRIMARY KEY(n, place))",
+        "INSERT INTO patients SELECT n, n, n FROM generate_series(1, 20) n",
+        f"INSERT INTO visits SELECT n, {values}, n % 20 + 1, n % 3 + 1 FROM generate_series(1, 60) n",
+        "INSERT INTO stays SELECT n, n % 5, n % 20 + 1 FROM generate_series(1, 60) n",
+    )
+    links = (LinkConfig(parent="patients", on={"patient": "k_1"}), LinkConfig(parent="patients", on={"other": "k_1"}))
+    members = {"visits": TableConfig(links), "stays": TableConfig(links[:1])}
+    grant = "SELECT k_1 FROM patients WHERE :sub = 'ann' AND k_1 <= 5"
+    monkeypatch.setattr(pages, "WANTED_SHARE_MIN", share)
+    reading = Reading(postgres, tables, PlanConfig((ScopeConfig("caseload", members, root="patients", grant=grant),)))
+    try:
+        found = reading.walk(ANN, caseload(1, 2, 3, 4, 5), PageSize(rows, 1_000_000))
+        assert reading.count(Walk(frozenset(caseload(1, 2, 3, 4, 5)))) == len(found)
+    finally:
+        reading.close()
+    held = {name: sorted(values for table, values, _ in found if table == name) for name in reading.plan.tables}
+    assert held == {
+        "patients": postgres.execute("SELECT * FROM patients WHERE k_1 <= 5 ORDER BY 1"),
+        "visits": postgres.execute("SELECT * FROM visits WHERE patient <= 5 OR other <= 5 ORDER BY 1"),
+        "stays": postgres.execute("SELECT * FROM stays WHERE patient <= 5 ORDER BY 1"),
+    }
+
+
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 @pytest.mark.parametrize(("share", "anew"), [(0.0, False), (0.25, True), (2.0, False), (2.0, True)])
 def test_every_wanted_row_comes_once_and_in_key_order(

@@ -141,9 +141,7 @@ def test_a_table_of_which_capture_is_lost_stops_and_the_rest_goes_on(clinic: Cli
     checkpoint = clinic.wait(server.take_checkpoint("one"))
     assert checkpoint
     assert checkpoint.tables == {"drugs"}
-    with pytest.raises(SourceBusyError, match="lost"):
-        standing.require_whole(frozenset({"visits"}))
-    standing.require_whole(frozenset({"drugs", "patients"}))
+    assert server.stopped() == {"visits"}
 
     clinic.provision(owner)
     with pytest.raises(SchemaChangedError):
@@ -165,6 +163,36 @@ def test_row_security_that_would_hide_rows_is_named(clinic: Clinic, service: str
 
     assert clinic.wait(found(clinic.open(service))) == ("drugs",)
     assert clinic.wait(found(clinic.source)) == ()
+
+
+def test_a_table_whose_rows_are_newly_hidden_stops_nothing_else(clinic: Clinic, service: str) -> None:
+    """P1, P20: it is sent anew once the service may read all of it again."""
+    clinic.provision(clinic.open(service_role=service))
+    server = clinic.open(service)
+    clinic.wait(server.attach(clinic.plan_now(server)))
+    clinic.wait(server.begin_term("one"))
+    clinic.wait(server.take_checkpoint("one"))
+    clinic.execute("ALTER TABLE drugs ENABLE ROW LEVEL SECURITY", "UPDATE drugs SET name = 'x'")
+    with pytest.raises(SchemaChangedError):
+        clinic.wait(server.take_checkpoint("one"))
+    with pytest.raises(SchemaChangedError, match="Row security"):
+        clinic.wait(clinic.open(service).attach(clinic.plan))
+    clinic.wait(server.adopt(clinic.plan_now(server)))
+    assert server.stopped() == {"drugs"}
+    clinic.execute("UPDATE visits SET status = 'going on'")
+    checkpoint = clinic.wait(server.take_checkpoint("one"))
+    assert checkpoint
+    assert checkpoint.tables == {"visits"}
+
+    clinic.execute(f'ALTER ROLE "{service}" BYPASSRLS')
+    with pytest.raises(SchemaChangedError):
+        clinic.wait(server.take_checkpoint("one"))
+    clinic.wait(server.adopt(clinic.plan_now(server)))
+    assert server.stopped() == frozenset()
+    checkpoint = clinic.wait(server.take_checkpoint("one"))
+    assert checkpoint
+    assert checkpoint.raised == {"drugs"}
+    clinic.wait(server.end_term("one"))
 
 
 # ---------------------------------------------------------------- what happened while nobody looked

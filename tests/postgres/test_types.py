@@ -10,11 +10,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import asyncpg
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.postgres.torture import CASES, Case, is_possible
+from tests.postgres.torture import CASES, Case, features, is_possible, unusual_settings
 
 from syncline.model.schema import Column
 from syncline.source.postgres import types
@@ -24,18 +23,6 @@ from syncline.source.postgres.rows_sql import image_json, values_list
 from syncline.values import Value, decode_row, decode_value, encode_row, same
 
 T = TypeVar("T")
-UNUSUAL_SETTINGS = {
-    "timezone": "America/St_Johns",
-    "datestyle": "SQL, DMY",
-    "intervalstyle": "sql_standard",
-    "bytea_output": "escape",
-    "extra_float_digits": "-3",
-    "xmloption": "document",
-    "array_nulls": "off",
-    "standard_conforming_strings": "off",
-    "transform_null_equals": "on",
-}
-"""Of the company's database: they change how values are written for everybody but us."""
 
 
 def with_source(url: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
@@ -50,22 +37,13 @@ def with_source(url: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) ->
     return asyncio.run(run())
 
 
-def features(host: Any) -> set[str]:
-    have = {name for (name,) in host.execute("SELECT name FROM pg_available_extensions WHERE name = 'citext'")}
-    have |= {"icu" for _ in host.execute("SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu'")}
-    try:
-        return have | {"xml" for _ in host.execute("SELECT xml '<a/>'")}
-    except psycopg.errors.FeatureNotSupported:
-        return have
-
-
 def make_tables(host: Any, cases: Iterable[Case]) -> None:
     for case in cases:
         for statement in case.statements:
             host.execute(statement)
         host.execute(f"CREATE TABLE back_{case.name} (LIKE {case.table})")
-    for name, value in UNUSUAL_SETTINGS.items():
-        host.execute(f"ALTER DATABASE {host.name} SET {name} = '{value}'")
+    for statement in unusual_settings(host.name):
+        host.execute(statement)
 
 
 def on_a_replica(column: Column, value: Value) -> Value:

@@ -347,6 +347,7 @@ class TestMade(Ways):
         )
         everything = {"tickets": "true", "letters": "true"}
         ann = town.phone("ann")
+        town.execute("DELETE FROM tickets WHERE id = 5")  # its key knows only ON DELETE
         town.execute("DELETE FROM patients WHERE id = 1", "UPDATE patients SET id = 55 WHERE id = 5")
         town.agree([ann], of("ann") | everything)
         assert ann.execute("SELECT patient_id FROM letters WHERE id IN (1, 5)") == [(3,), (3,)]

@@ -8,12 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import psycopg
 
 EVERY_CHARACTER = "''||" + "||".join(
     f"chr({code})" for code in (*range(1, 48), 91, 92, 93, 127, 128, 0xE9, 0x20AC, 0x2028, 0xFFFD, 0x1F600, 0x10FFFF)
 )
 DIGITS = "1234567890" * 100
 UNREAL = ("NaN", "Infinity", "-Infinity")
+UNUSUAL_SETTINGS = {
+    "timezone": "America/St_Johns",
+    "datestyle": "SQL, DMY",
+    "intervalstyle": "sql_standard",
+    "bytea_output": "escape",
+    "extra_float_digits": "-3",
+    "xmloption": "document",
+    "array_nulls": "off",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+}
+"""Of the company's database: they change how values are written for everybody but us."""
 
 
 @dataclass(frozen=True)
@@ -257,3 +272,19 @@ def is_possible(case: Case, have: Collection[str], version: int) -> bool:
     if case.needs.isdigit():
         return version >= int(case.needs)
     return not case.needs or case.needs in have
+
+
+def features(host: Any) -> set[str]:
+    """Which of citext, xml and icu the server has."""
+    have = {name for (name,) in host.execute("SELECT name FROM pg_available_extensions WHERE name = 'citext'")}
+    have |= {"icu" for _ in host.execute("SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu'")}
+    try:
+        return have | {"xml" for _ in host.execute("SELECT xml '<a/>'")}
+    except psycopg.errors.FeatureNotSupported:
+        return have
+
+
+def unusual_settings(database: str) -> Iterator[str]:
+    """The statements that give a database `UNUSUAL_SETTINGS`, from the next connection on."""
+    for name, value in UNUSUAL_SETTINGS.items():
+        yield f"ALTER DATABASE {database} SET {name} = '{value}'"

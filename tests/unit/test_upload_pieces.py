@@ -8,11 +8,21 @@ from typing import Any
 import pytest
 
 from syncline.protocol.messages import Group
-from syncline.server.uploads import _split, _take
+from syncline.server.uploads import _split, _take, _with_keys_whole
 
 
-def group(marked: bool, *numbers: int) -> Group:
-    mutations: Any = tuple(SimpleNamespace(number=number) for number in numbers)
+def group(marked: bool, *numbers: int, moved: int = 0) -> Group:
+    """`moved`: the number of a delete, for which the next mutation stands."""
+    operations = {moved: "D", moved + 1: "I"} if moved else {}
+    mutations: Any = tuple(
+        SimpleNamespace(
+            number=number,
+            operation=operations.get(number, "U"),
+            table="visits",
+            insert=moved if number == moved + 1 else 0,
+        )
+        for number in numbers
+    )
     return Group(marked, mutations)
 
 
@@ -23,6 +33,23 @@ def numbers(groups: list[Group]) -> list[list[int]]:
 def test_runs_are_cut_and_marked_groups_never() -> None:
     waiting = [group(False, 1, 2, 3, 4, 5), group(True, 6, 7, 8), group(False, 9)]
     assert numbers(_split(waiting, 2, 50)) == [[1, 2], [3, 4], [5], [6, 7, 8], [9]]
+
+
+@pytest.mark.parametrize(
+    ("moved", "pieces"),
+    [
+        (1, [(True, [1, 2]), (False, [3, 4, 5])]),
+        (3, [(False, [1, 2]), (True, [3, 4]), (False, [5])]),
+        (4, [(False, [1, 2, 3]), (True, [4, 5])]),
+        (5, [(False, [1, 2, 3, 4, 5])]),
+    ],
+)
+def test_the_halves_of_a_changed_key_stay_together(moved: int, pieces: list[tuple[bool, list[int]]]) -> None:
+    """P3."""
+    found = _with_keys_whole(group(False, 1, 2, 3, 4, 5, moved=moved))
+    assert [(each.marked, *numbers([each])) for each in found] == pieces
+    marked = group(True, 1, 2, 3, 4, 5, moved=moved)
+    assert _with_keys_whole(marked) == [marked]
 
 
 def test_no_more_pieces_are_made_than_are_wanted() -> None:

@@ -249,6 +249,11 @@ def id_text(identity: bytes | None) -> str | None:
     return None if identity is None else base64.b64encode(identity).decode()
 
 
+def are_halves(left: Mutation, arrived: Mutation) -> bool:
+    """Of a changed key: a delete, and the insert that stands for it."""
+    return (left.operation, arrived.operation, arrived.insert, arrived.table) == ("D", "I", left.number, left.table)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """`marked` groups are applied or refused as a whole."""

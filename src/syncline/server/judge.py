@@ -10,7 +10,7 @@ from syncline.model import merge
 from syncline.model.merge import Change, Stamp
 from syncline.model.new_keys import is_new_key
 from syncline.model.scopes import Plan, SyncedTable, bucket_scope
-from syncline.protocol.messages import Mutation
+from syncline.protocol.messages import Mutation, are_halves
 from syncline.source.port import Claims, ConflictRecord, DeviceRow, RowRead, SourceRefusedError, WriteTransaction
 from syncline.values import Key, Value, same
 
@@ -120,9 +120,7 @@ class Judge:
         (first, stamp), second = stamped[0], stamped[1][0] if len(stamped) > 1 else None
         if (
             second is not None
-            and (first.operation, second.operation) == ("D", "I")
-            and second.insert == first.number
-            and second.table == first.table
+            and are_halves(first, second)
             and first.id not in self._known
             and second.id not in self._known
         ):

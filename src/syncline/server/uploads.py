@@ -17,7 +17,7 @@ from syncline.clock import Clock, evaluate_offset, evaluate_stamp
 from syncline.errors import AuthError, ProtocolError, Reject
 from syncline.model.merge import Stamp
 from syncline.model.scopes import Plan
-from syncline.protocol.messages import Group, Mutation, Upload, UploadAnswer
+from syncline.protocol.messages import Group, Mutation, Upload, UploadAnswer, are_halves
 from syncline.server.judge import GroupScopeError, Judge, Verdict
 from syncline.source.port import (
     Claims,
@@ -77,7 +77,7 @@ class Uploads:
         now = self._clock.now_us()
         offset = evaluate_offset(request.offset_us, request.clock_us, now)
         _refuse_repeated_ids(request)
-        waiting = list(request.groups)
+        waiting = [whole for group in request.groups for whole in _with_keys_whole(group)]
         alone, deferred = False, -1
         last, gap = 0, False
         while True:
@@ -127,6 +127,22 @@ def evaluate_run(pace: UploadPace, before: int, mutations: int, seconds: float) 
         return before
     fitting = pace.hold_seconds * mutations / max(seconds, 1e-6)
     return max(pace.run_min, min(int(before + fitting) // 2, pace.run_max))
+
+
+def _with_keys_whole(group: Group) -> list[Group]:
+    """The two halves of a changed key are applied or refused as one, marked or not: a refused insert alone would leave
+    the row deleted."""
+    if group.marked:
+        return [group]
+    found, run = list[Group](), list[Mutation]()
+    for mutation in group.mutations:
+        if run and are_halves(run[-1], mutation):
+            pair = (run.pop(), mutation)
+            found += [Group(False, tuple(run)), Group(True, pair)] if run else [Group(True, pair)]
+            run = []
+        else:
+            run.append(mutation)
+    return [*found, Group(False, tuple(run))] if run else found
 
 
 def _split(groups: Sequence[Group], run_mutations: int, pieces_max: int) -> list[Group]:

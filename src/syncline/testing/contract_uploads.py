@@ -259,6 +259,29 @@ class UploadContract(ClinicFixtures):
         assert office.execute("SELECT count(*) FROM tickets") == [(1,)]
         assert office.execute("SELECT count(*) FROM notes") == [(2,)]
 
+    @pytest.mark.parametrize("others", [0, 12])
+    def test_a_refused_change_of_a_key_that_is_sent_in_an_unmarked_group_deletes_nothing(
+        self, office: Office, others: int
+    ) -> None:
+        """P3: also where a program other than ours does not mark the two halves."""
+        ann = synced(office)
+        for number in range(others):
+            ann.execute("UPDATE visits SET summary = ? WHERE id = 'v-ada'", (f"{number}",))
+        before = ann.execute("SELECT * FROM notes")
+        ann.execute("UPDATE notes SET id = 'n-cy' WHERE id = 'n-ada'")
+        ann.execute("UPDATE visits SET summary = 'after it' WHERE id = 'v-ada'")
+        request = ann.file.upload_request()
+        assert request
+        mutations = [mutation for group in request["groups"] for mutation in group["mutations"]]
+        request["groups"] = [{"marked": False, "mutations": mutations}]
+        office.wait(office.service.upload(ann.identity, request))
+        office.checkpoint()
+        ann.sync()
+        assert sorted(codes(ann)) == ["group", "key_exists"]
+        assert office.execute("SELECT id FROM notes ORDER BY id") == [("n-ada",), ("n-cy",)]
+        assert ann.execute("SELECT * FROM notes") == before
+        assert office.execute("SELECT summary FROM visits WHERE id = 'v-ada'") == [("after it",)]
+
     def test_a_rule_of_the_companys_that_fails_on_a_value_holds_nothing_up(
         self, office: Office, dialect: Dialect
     ) -> None:

@@ -134,7 +134,7 @@ class PostgresServer:
             self._make_cluster()
         self.password = (self.folder / "password").read_text()
         for attempt in range(START_ATTEMPTS_MAX):
-            self.port = _free_port()
+            self.port = self.port if self.port and not attempt else _free_port()
             if self._pg_ctl("-l", str(self.log), "-t", str(START_SECONDS_MAX), "-o", self._options(), "start"):
                 break
             if attempt == START_ATTEMPTS_MAX - 1 or "Address already in use" not in self._log_end():
@@ -146,7 +146,7 @@ class PostgresServer:
         self._pg_ctl("-m", mode, "stop")
 
     def restart(self, mode: str = "fast", settings: Mapping[str, object] | None = None) -> None:
-        """The port is another one afterwards."""
+        """At the same port, unless somebody has taken it meanwhile."""
         self.stop(mode)
         self.start(settings)
 

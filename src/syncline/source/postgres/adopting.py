@@ -43,7 +43,7 @@ class Attachment:
 
 async def attach(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) -> Attachment:
     """NotProvisionedError or SchemaChangedError where capture does not fit the plan; all of one snapshot. `tolerant`:
-    tables of which capture is lost are left out instead (`Standing.broken`)."""
+    tables of which capture is lost, or rows are hidden, are left out instead (`Standing.broken`)."""
     broken = await verify(db, plan, tolerant=tolerant)
     known = {name: number for name, (number, _) in (await layouts(db)).items()}
     return Attachment(
@@ -70,7 +70,8 @@ async def adopt(connections: Connections, plan: Plan, served: Attachment | None,
         async with connections.transaction() as db:
             await mark_gaps(db, broken, "capture lost")
         _log.error(
-            "capture of %s is lost, and this role may not put it back: run syncline provision --owner-url",
+            "%s cannot be followed: capture is lost, or row security hides rows, and this role may not mend that. "
+            "Devices get nothing of it until somebody has: syncline doctor says what to do",
             ", ".join(sorted(broken)),
         )
     return attachment

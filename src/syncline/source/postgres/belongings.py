@@ -14,7 +14,7 @@ from syncline.errors import SourceError
 from syncline.model.scopes import Plan
 from syncline.source.postgres.capture import Capture
 from syncline.source.postgres.catalogue import queries
-from syncline.source.postgres.trigger_sql import TRIGGERS, function_digest
+from syncline.source.postgres.trigger_sql import ROW_TRIGGER, TRIGGERS, function_digest
 
 Arguments = tuple[list[str], list[str], list[str], list[str], list[str]]
 ENABLED_ALWAYS = "A"
@@ -42,7 +42,7 @@ class Trigger:
 @dataclass(frozen=True)
 class TableState:
     """`host` and `capture` are texts to compare; `members`: the table and all its partitions, quoted -> oid, empty
-    where there is no such table; `changelog` is the mark on our table, `function` a digest of its body: None where
+    where there is no such table; `is_hidden`: policies would hide rows from this role; `changelog` is the mark on our table, `function` a digest of its body: None where
     there is none; `ours` the oids of the two."""
 
     host: str
@@ -52,10 +52,13 @@ class TableState:
     changelog: str | None
     function: str | None
     ours: tuple[int | None, int | None]
+    is_hidden: bool = False
+    subscribed: tuple[str, ...] = ()
 
     def is_complete(self, capture: Capture) -> bool:
         """Whether all that `capture` needs stands, whoever put it there."""
         wanted = {(member, name) for member in self.members for name in TRIGGERS}
+        wanted |= {(member, ROW_TRIGGER) for member in self.subscribed}
         standing = {
             (trigger.relation, trigger.name)
             for trigger in self.triggers
@@ -91,6 +94,8 @@ async def read_states(db: asyncpg.Connection, captures: Mapping[str, Capture]) -
             row["changelog"],
             row["function"],
             (row["changelog_oid"], row["function_oid"]),
+            row["is_hidden"],
+            tuple(json.loads(row["subscribed"])),
         )
     return found
 

@@ -2,17 +2,25 @@
 
 -- name: state
 -- Of the captured tables $1, called $3 in schema $2, with our changelogs $4 and functions $5: `host` what each looks
--- like, `members` it and its partitions, `triggers` ours on them, `capture` the changelog and the function.
+-- like, `members` it and its partitions, `subscribed` those of them that a subscription fills, `triggers` ours on them,
+-- `capture` the changelog and the function.
 WITH RECURSIVE wanted AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
     AS w(name, schema_name, relation, changelog, function)
 ), root AS (
-  SELECT w.*, c.oid, c.relkind, c.relrowsecurity, c.relforcerowsecurity, c.relowner
+  SELECT w.*, c.oid, c.relkind, c.relrowsecurity, c.relforcerowsecurity, c.relowner,
+    CASE WHEN c.relrowsecurity THEN row_security_active(c.oid) ELSE false END AS is_hidden
   FROM wanted w JOIN pg_namespace s ON s.nspname = w.schema_name
   JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = w.relation
 ), member(name, oid) AS (
   SELECT r.name, r.oid FROM root r
   UNION ALL SELECT m.name, i.inhrelid FROM member m JOIN pg_inherits i ON i.inhparent = m.oid
+), subscribed AS (
+  SELECT m.name, json_agg(quote_ident(n.nspname) || '.' || quote_ident(c.relname) ORDER BY n.nspname, c.relname) AS members
+  FROM member m JOIN pg_class c ON c.oid = m.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind = 'r' AND EXISTS (SELECT FROM pg_subscription_rel s
+    WHERE s.srrelid = c.oid OR s.srrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid)))
+  GROUP BY m.name
 ), ours AS (
   SELECT oid FROM pg_namespace WHERE nspname = 'syncline'
 ), members AS (
@@ -26,8 +34,9 @@ WITH RECURSIVE wanted AS (
     ON t.tgrelid = m.oid
   GROUP BY m.name
 )
-SELECT w.name, m.members::text AS members, coalesce(m.triggers, '[]')::text AS triggers,
-  concat_ws(' ', r.oid, r.relkind, r.relrowsecurity, r.relforcerowsecurity, r.relowner,
+SELECT w.name, m.members::text AS members, coalesce(u.members, '[]')::text AS subscribed, coalesce(m.triggers, '[]')::text AS triggers,
+  coalesce(r.is_hidden, false) AS is_hidden,
+  concat_ws(' ', r.oid, r.relkind, r.relrowsecurity, r.relforcerowsecurity, r.is_hidden, r.relowner,
     (SELECT string_agg(concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attcollation,
        a.attgenerated, a.attidentity, d.oid), ' ' ORDER BY a.attnum)
      FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -42,7 +51,8 @@ SELECT w.name, m.members::text AS members, coalesce(m.triggers, '[]')::text AS t
     f.oid, f.prosecdef, f.proconfig, f.proowner) AS capture,
   l.oid AS changelog_oid, f.oid AS function_oid, obj_description(l.oid, 'pg_class') AS changelog,
   md5(convert_to(f.prosrc, 'UTF8')) AS function
-FROM wanted w LEFT JOIN root r ON r.name = w.name LEFT JOIN members m ON m.name = w.name CROSS JOIN ours o
+FROM wanted w LEFT JOIN root r ON r.name = w.name LEFT JOIN members m ON m.name = w.name
+LEFT JOIN subscribed u ON u.name = w.name CROSS JOIN ours o
 LEFT JOIN pg_class l ON l.relnamespace = o.oid AND l.relname = w.changelog
 LEFT JOIN pg_proc f ON f.pronamespace = o.oid AND f.proname = w.function;
 
@@ -56,8 +66,11 @@ SELECT
    WHERE r.ev_class = ANY($1::oid[])) AS views;
 
 -- name: versions
--- Whether lines of the catalogue stand as they were: of relations $1, our triggers $2, and the rules of views $3.
+-- Whether lines of the catalogue stand as they were: of relations $1, our triggers $2, and the rules of views $3; and of
+-- which relations policies would hide rows from this role.
 SELECT
+  (SELECT string_agg(c.oid::text, ' ' ORDER BY c.oid) FROM pg_class c
+   WHERE c.oid = ANY($1::oid[]) AND CASE WHEN c.relrowsecurity THEN row_security_active(c.oid) ELSE false END),
   (SELECT string_agg(concat_ws(':', c.oid, c.xmin), ' ' ORDER BY c.oid) FROM pg_class c WHERE c.oid = ANY($1::oid[])),
   (SELECT string_agg(concat_ws(':', t.oid, t.xmin), ' ' ORDER BY t.oid) FROM pg_trigger t WHERE t.oid = ANY($2::oid[])),
   (SELECT string_agg(concat_ws(':', r.oid, r.xmin), ' ' ORDER BY r.oid) FROM pg_rewrite r
@@ -76,7 +89,9 @@ SELECT
    FROM pg_index i WHERE i.indrelid = ANY($1::oid[]) AND i.indisunique),
   (SELECT string_agg(concat_ws(':', f.oid, f.xmin), ' ' ORDER BY f.oid) FROM pg_proc f WHERE f.oid = ANY($2::oid[])),
   (SELECT string_agg(concat_ws(':', d.oid, d.xmin), ' ' ORDER BY d.oid)
-   FROM pg_attrdef d WHERE d.adrelid = ANY($1::oid[]));
+   FROM pg_attrdef d WHERE d.adrelid = ANY($1::oid[])),
+  (SELECT string_agg(s.srrelid::text, ' ' ORDER BY s.srrelid)
+   FROM pg_subscription_rel s WHERE s.srrelid = ANY($1::oid[]));
 
 -- name: ours
 -- Relations with triggers of ours, and those triggers: all, or those that call the function $1.

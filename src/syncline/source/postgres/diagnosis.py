@@ -57,6 +57,7 @@ _MISFITS = frozenset(
         "capture_disabled",
         "partition_uncaptured",
         "service_rights",
+        "row_security",
         "migration_running",
         "migration_died",
     }

@@ -20,7 +20,11 @@ WITH captured AS (
 SELECT parts.oid::regclass::text AS part, parts.root::regclass::text AS "table", wanted.name AS trigger,
        g.oid IS NULL AS is_missing, parts.oid <> parts.root AS is_partition
 FROM parts JOIN pg_class c ON c.oid = parts.oid AND c.relkind IN ('r', 'p')
-CROSS JOIN unnest(ARRAY['syncline_insert', 'syncline_update', 'syncline_delete', 'syncline_truncate']) AS wanted(name)
+CROSS JOIN LATERAL (
+  SELECT unnest(ARRAY['syncline_insert', 'syncline_update', 'syncline_delete', 'syncline_truncate'])
+  UNION ALL SELECT 'syncline_row' WHERE c.relkind = 'r' AND EXISTS (SELECT FROM pg_subscription_rel s
+    WHERE s.srrelid = c.oid OR s.srrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid)))
+) AS wanted(name)
 LEFT JOIN pg_trigger g ON g.tgrelid = parts.oid AND g.tgname = wanted.name AND NOT g.tgisinternal
 WHERE g.oid IS NULL OR g.tgenabled <> 'A'
 ORDER BY 2, 1, 3;

@@ -50,13 +50,18 @@ class Installed:
         known = set(self.record["members"]) if self.record else set()
         return sorted(self.state.members.keys() - known)
 
+    @property
+    def new_subscribed(self) -> set[str]:
+        """What a subscription has filled without anybody noticing."""
+        return set(self.state.subscribed) - set(self.record.get("subscribed", ()) if self.record else ())
+
     def is_continuous(self, *, restored: bool) -> bool:
         """Whether no change can have been missed since capture was put in, but for what `new_members` brought along.
         `restored`: the whole database was written anew by a restore or an upgrade."""
-        if self.record is None or set(self.record["members"]) - self.state.members.keys():
+        if self.record is None or set(self.record["members"]) - self.state.members.keys() or self.new_subscribed:
             return False
         if is_watched(self.name, self.state):
-            return True
+            return not self.state.subscribed
         if restored:
             return self.state.is_complete(self.capture)
         record = self.record
@@ -73,6 +78,7 @@ def _line(trigger: Any) -> list[Any]:
 def record_of(state: TableState) -> dict[str, Any]:
     return {
         "members": sorted(state.members),
+        "subscribed": sorted(state.subscribed),
         "triggers": [_line(trigger) for trigger in state.triggers],
         "capture": state.capture,
         "function": state.function,
@@ -144,10 +150,11 @@ async def require_provisioned(db: asyncpg.Connection) -> None:
 
 async def verify(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) -> frozenset[str]:
     """NotProvisionedError or SchemaChangedError where capture is missing or is not what this plan needs. `tolerant`:
-    tables of which capture is lost are no error, but the answer."""
+    tables of which capture is lost, or rows are hidden, are no error, but the answer."""
     await require_provisioned(db)
     installed = await read_installed(db, captures(plan))
     restored = was_restored(installed)
+    hidden = frozenset(name for name, each in installed.items() if each.state.is_hidden)
     lost = frozenset(
         name
         for name, each in installed.items()
@@ -157,6 +164,11 @@ async def verify(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) 
         raise SchemaChangedError(
             f'Capture is not what the configuration needs: that of "{min(lost)}" is missing or other.', hint=_HINT
         )
+    if hidden and not tolerant:
+        raise SchemaChangedError(
+            f'Row security would hide rows of "{min(hidden)}" from this role.',
+            hint="Give the role of [source] url BYPASSRLS, or make it a member of the owner's role.",
+        )
     known = await layouts(db)
     for name, synced in plan.tables.items():
         if known.get(name, (0, ""))[1] != columns_text(synced):
@@ -164,7 +176,7 @@ async def verify(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) 
     if await read_meta(db, "version") != VERSION:
         raise SchemaChangedError("Capture was installed by another version of Syncline.", hint=_HINT)
     await require_same_schema(db, plan)
-    return lost
+    return lost | hidden
 
 
 async def require_same_schema(db: asyncpg.Connection, plan: Plan) -> None:

@@ -6,6 +6,7 @@ database more than twice as long as the whole of this.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,7 +28,6 @@ class RowsReader:
 
     def __init__(self, db: asyncpg.Connection) -> None:
         self._db = db
-        self._cursors = 0
 
     async def read(
         self, table: TableSql, wanted: Wanted, query: str, statement: Statement, room: Room, found: list[PageRows]
@@ -38,8 +38,7 @@ class RowsReader:
         places = [synced.columns.index(column) for column in synced.key]
         framing = Framing(synced.name, table.layout, wanted.names, places, room, found, BATCH_ROWS_MAX)
         shape = _Shape(table, wanted, framing)
-        self._cursors += 1
-        cursor = f"syncline_rows_{self._cursors}"
+        cursor = _cursor_name(table, query)
         await self._db.execute(f"DECLARE {cursor} NO SCROLL CURSOR FOR {query}", *statement.given)
         while batch := await self._db.fetch(f"FETCH {framing.batch_rows} FROM {cursor}"):
             rows, of = shape.rows(batch)
@@ -48,6 +47,13 @@ class RowsReader:
         framing.finish()
         await self._db.execute(f"CLOSE {cursor}")
         return framing
+
+
+def _cursor_name(table: TableSql, query: str) -> str:
+    """Another one for every shape of its rows: the driver keeps a FETCH by its text, and with it the types of what it
+    answers."""
+    shape = [query, *(f"{column.name} {column.type}" for column in table.synced.table.columns)]
+    return f"syncline_rows_{hashlib.sha256(chr(0).join(shape).encode()).hexdigest()[:16]}"
 
 
 class _Shape:

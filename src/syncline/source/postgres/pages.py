@@ -91,8 +91,8 @@ class PageReader(FeedReader):
         if name in self._stopped:
             if name in walk.replaced:
                 raise SourceBusyError(
-                    f'Capture of "{name}", or of what it hangs on, is lost.',
-                    hint="Run: syncline provision",
+                    f'"{name}", or what it hangs on, cannot be followed.',
+                    hint="Run: syncline doctor",
                     code="schema_moving",
                 )
             return None

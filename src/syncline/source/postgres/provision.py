@@ -120,12 +120,12 @@ async def _put_in(work: _Work, capture: Capture) -> None:
     if not found.state.is_complete(capture):
         await db.execute("LOCK TABLE syncline.checkpoint IN EXCLUSIVE MODE")
         await db.execute(lock_statement(capture))
-        for member in found.new_members:  # what came along with a partition was captured nowhere
-            is_missed = is_missed or await db.fetchval(f"SELECT EXISTS (SELECT FROM {member})")
         is_missed = await _keep_stamps(work, found) or is_missed
         for statement in capture_statements(capture):
             await db.execute(statement)
         found = (await read_installed(db, {name: capture}))[name]
+    for member in found.new_members:  # what came along with a partition was captured nowhere
+        is_missed = is_missed or await db.fetchval(f"SELECT EXISTS (SELECT FROM {member})")
     if is_missed:
         await mark_gaps(db, [name], "provision")
     await set_meta(db, RECORD + name, json.dumps(record_of(found.state), ensure_ascii=False))

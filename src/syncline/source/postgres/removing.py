@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -10,14 +11,16 @@ import asyncpg
 from syncline.model.identifiers import quote
 from syncline.model.scopes import Plan
 from syncline.source.postgres import roles
-from syncline.source.postgres.belongings import triggers_by_relation
-from syncline.source.postgres.capture import CHANGELOG, FUNCTION
+from syncline.source.postgres.belongings import read_states, triggers_by_relation
+from syncline.source.postgres.capture import CHANGELOG, FUNCTION, captures
 from syncline.source.postgres.installed import FUNCTION_OF, RECORD
 from syncline.source.postgres.locking import patiently
 from syncline.source.postgres.names import object_name, ours
 from syncline.source.postgres.suspending import ALARM_PREFIX, alarm_function
 
 Tell = Callable[[str], None]
+_STRAY_TIMEOUT = "100ms"
+_KEPT = (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError)
 
 
 async def take_triggers_off(db: asyncpg.Connection, relation: str, names: Iterable[str], tell: Tell) -> None:
@@ -43,6 +46,7 @@ async def remove_leftovers(db: asyncpg.Connection, plan: Plan, tell: Tell) -> tu
         alarms = [trigger for trigger in triggers if trigger.startswith(ALARM_PREFIX)]
         if alarms:
             await take_triggers_off(db, relation, alarms, tell)
+    await _remove_strays(db, plan)
     rung = await db.fetch(
         "SELECT p.oid::regprocedure::text FROM pg_catalog.pg_proc p "
         "WHERE p.pronamespace = 'syncline'::regnamespace AND starts_with(p.proname, $1)",
@@ -51,6 +55,20 @@ async def remove_leftovers(db: asyncpg.Connection, plan: Plan, tell: Tell) -> tu
     for row in rung:
         await db.execute(f"DROP FUNCTION {row[0]}")
     return tuple(gone)
+
+
+async def _remove_strays(db: asyncpg.Connection, plan: Plan) -> None:
+    """From partitions that were detached, and tables that were put aside for others. What they tell is of no row that
+    is there, so nobody waits for a lock on them: the next run has another try."""
+    members = {member for state in (await read_states(db, captures(plan))).values() for member in state.members}
+    for relation, triggers in (await triggers_by_relation(db)).items():
+        if relation in members:
+            continue
+        with contextlib.suppress(*_KEPT):
+            async with db.transaction():
+                await db.execute(f"SET LOCAL lock_timeout = '{_STRAY_TIMEOUT}'")
+                for name in triggers:
+                    await db.execute(f"DROP TRIGGER IF EXISTS {quote(name)} ON {relation}")
 
 
 async def _remove_table(db: asyncpg.Connection, name: str, function: str) -> None:

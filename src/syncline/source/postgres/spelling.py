@@ -15,7 +15,7 @@ import asyncpg
 from asyncpg.exceptions import PostgresError
 
 from syncline.model.schema import Column, Table
-from syncline.protocol.messages import Mutation
+from syncline.protocol.messages import Mutation, are_halves
 from syncline.source.port import PiecemealError, Prepared, SourceRefusedError
 from syncline.source.postgres.layout import PlanSql
 from syncline.source.postgres.refusals import Treatment, treatment
@@ -172,7 +172,7 @@ def waves_of(mutations: Sequence[Mutation]) -> tuple[tuple[int, ...], ...]:
     place = 0
     while place < len(mutations):
         first = mutations[place]
-        both = place + 1 < len(mutations) and _are_halves(first, mutations[place + 1])
+        both = place + 1 < len(mutations) and are_halves(first, mutations[place + 1])
         unit = [place, place + 1] if both else [place]
         rows = {(mutations[each].table, key_text(mutations[each].key)) for each in unit}
         at = max(depth.get(row, 0) for row in rows)
@@ -182,7 +182,3 @@ def waves_of(mutations: Sequence[Mutation]) -> tuple[tuple[int, ...], ...]:
         waves[at] += unit
         place += len(unit)
     return tuple(map(tuple, waves))
-
-
-def _are_halves(left: Mutation, arrived: Mutation) -> bool:
-    return (left.operation, arrived.operation, arrived.insert, arrived.table) == ("D", "I", left.number, left.table)

@@ -8,63 +8,63 @@ within a key only, and never across transactions.
 
 from __future__ import annotations
 
+import json
+
 from syncline.model.identifiers import literal
 from syncline.source.postgres.batch_sql import Scratch, limited
 from syncline.source.postgres.capture import MASK_BITS, Capture
 
-_PAIR = "'[' || {x}[1] || ',' || {x}[2] || ']'"
+_UPDATED = "op IN ('U', 'T') AND (reset IS NULL OR id > reset)"
 
 
 def fold_sql(capture: Capture, size: int | None) -> str:
     """A query of `key` and `stamps` (the text of RowStamps), one row per key in the batch; $2 is the table's name.
-    `size` of the batch; `affected` holds its keys."""
+    `size` of the batch; `affected` holds its keys. Every step is one pass over sorted rows or a lookup by key: nobody
+    can tell the planner how many keys a step brings, and a join of two steps would be a loop in a loop."""
     scratch = Scratch(capture)
     same = " AND ".join(f"b.{name} = a.{name}" for name in capture.key_columns)
-    batch = (
-        f"SELECT a.key, b.id, b.op, ARRAY[coalesce(b.stamp, 0), coalesce(b.writer, 0)] AS stamp"
-        f"{''.join(f', b.{name}' for name in capture.mask_columns)} "
-        f"FROM {limited(scratch.batch, size)} AS b JOIN {scratch.affected} AS a ON {same}"
+    columns = sorted(enumerate(capture.watched), key=lambda column: column[1])
+    newest = "".join(f", max(stamp) FILTER (WHERE {_UPDATED} AND {_is_in_mask(at)}) AS c_{at}" for at, _ in columns)
+    raised = "".join(
+        f", greatest(l.c_{at}, {_stored(f'l.columns -> {literal(name)}')}) AS c_{at}" for at, name in columns
     )
+    listed = ", ".join(
+        f"CASE WHEN c_{at} > coalesce(born, '{{}}') THEN {_json_name(name)} || {_pair(f'c_{at}')} END"
+        for at, name in columns
+    )
+    masks = "".join(f", b.{name}" for name in capture.mask_columns)
     return f"""
-WITH change AS MATERIALIZED ({batch}),
+WITH change AS (
+  SELECT a.key, b.id, b.op, ARRAY[coalesce(b.stamp, 0), coalesce(b.writer, 0)] AS stamp{masks},
+    max(b.id) FILTER (WHERE b.op IN ('I', 'D')) OVER (PARTITION BY a.key) AS reset
+  FROM {limited(scratch.batch, size)} AS b JOIN {scratch.affected} AS a ON {same}),
 life AS (
-  SELECT key, max(id) FILTER (WHERE op IN ('I', 'D')) AS reset, max(stamp) FILTER (WHERE op = 'D') AS died
-  FROM change GROUP BY key),
+  SELECT key, reset, max(stamp) FILTER (WHERE op = 'D') AS died,
+    max(stamp) FILTER (WHERE op = 'I' AND id = reset) AS born{newest}
+  FROM change GROUP BY key, reset),
 kept AS (
-  SELECT r.key, r.stamps::jsonb AS stamps FROM life AS l
-  JOIN syncline.row_state AS r ON r.table_name = $2::text AND r.key = l.key WHERE r.stamps IS NOT NULL),
-state AS MATERIALIZED (
-  SELECT l.key, l.reset, greatest(l.died, {_stored("k.stamps -> 'd'")}) AS died,
-    CASE WHEN l.reset IS NULL THEN {_stored("k.stamps -> 'b'")} WHEN c.op = 'I' THEN c.stamp END AS born,
-    CASE WHEN l.reset IS NULL THEN k.stamps -> 'c' END AS columns
-  FROM life AS l LEFT JOIN change AS c ON c.id = l.reset LEFT JOIN kept AS k ON k.key = l.key),
-raised AS (
-  {_raised(capture)}
-  UNION ALL SELECT s.key, e.key, {_stored("e.value")} FROM state AS s CROSS JOIN LATERAL jsonb_each(s.columns) AS e
-  WHERE s.columns IS NOT NULL),
-newest AS (SELECT key, name, max(stamp) AS stamp FROM raised GROUP BY key, name),
-named AS (
-  SELECT s.key, string_agg(to_json(n.name)::text || ':' || {_PAIR.format(x="n.stamp")}, ',' ORDER BY n.name) AS columns
-  FROM newest AS n JOIN state AS s ON s.key = n.key WHERE s.born IS NULL OR n.stamp > s.born GROUP BY s.key)
-SELECT s.key, '{{' || concat_ws(',', '"b":' || {_PAIR.format(x="s.born")}, '"d":' || {_PAIR.format(x="s.died")},
-  '"c":{{' || n.columns || '}}') || '}}' AS stamps
-FROM state AS s LEFT JOIN named AS n ON n.key = s.key"""
+  SELECT l.*, greatest(l.died, {_stored("r.stamps::jsonb -> 'd'")}) AS ended,
+    CASE WHEN l.reset IS NULL THEN {_stored("r.stamps::jsonb -> 'b'")} ELSE l.born END AS began,
+    CASE WHEN l.reset IS NULL THEN r.stamps::jsonb -> 'c' END AS columns
+  FROM life AS l LEFT JOIN syncline.row_state AS r ON r.table_name = $2::text AND r.key = l.key OFFSET 0),
+state AS (SELECT l.key, l.ended AS died, l.began AS born{raised} FROM kept AS l OFFSET 0)
+SELECT key, '{{' || concat_ws(',', '"b":' || {_pair("born")}, '"d":' || {_pair("died")},
+  '"c":{{' || nullif(array_to_string(ARRAY[{listed}]::text[], ','), '') || '}}') || '}}' AS stamps
+FROM state"""
+
+
+def _is_in_mask(at: int) -> str:
+    return f"m_{at // MASK_BITS} & {1 << (at % MASK_BITS)}::bigint <> 0"
+
+
+def _json_name(name: str) -> str:
+    return literal(f"{json.dumps(name, ensure_ascii=False)}:")
+
+
+def _pair(stamp: str) -> str:
+    return f"'[' || {stamp}[1] || ',' || {stamp}[2] || ']'"
 
 
 def _stored(pair: str) -> str:
     """A pair of numbers out of the kept JSON; NULL where there is none."""
     return f"CASE WHEN {pair} IS NOT NULL THEN ARRAY[(({pair}) ->> 0)::bigint, (({pair}) ->> 1)::bigint] END"
-
-
-def _raised(capture: Capture) -> str:
-    """key, name and newest stamp of every column that an update or touch after the key's reset has written."""
-    selects = []
-    for word, mask in enumerate(capture.mask_columns):
-        columns = capture.watched[word * MASK_BITS : (word + 1) * MASK_BITS]
-        values = ", ".join(f"({1 << bit}::bigint, {literal(name)})" for bit, name in enumerate(columns))
-        selects.append(
-            "SELECT c.key, v.name, c.stamp FROM change AS c JOIN state AS s ON s.key = c.key "
-            f"JOIN (VALUES {values}) AS v(bit, name) ON c.{mask} & v.bit <> 0 "
-            "WHERE c.op IN ('U', 'T') AND (s.reset IS NULL OR c.id > s.reset)"
-        )
-    return " UNION ALL ".join(selects)

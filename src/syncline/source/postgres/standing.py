@@ -67,7 +67,7 @@ class _Seen:
 
 class Standing:
     """Made when a plan is attached, with the schema as it is then. `broken`: captured tables whose capture is lost and
-    cannot be put back by this process; nothing is taken of them, and nothing read of what they lead to."""
+    cannot be put back by this process, or of which row security hides rows from it; nothing is taken of them, and nothing read of what they lead to."""
 
     def __init__(self, plan: Plan, seen: _Seen, views: list[int], broken: frozenset[str]) -> None:
         self._plan = plan
@@ -179,13 +179,6 @@ class Standing:
                     ) from error
 
         return await with_patience(attempt)
-
-    def require_whole(self, tables: frozenset[str]) -> None:
-        """SchemaMovingError where one of these tables cannot be followed at the moment."""
-        if found := sorted(self.stopped & tables):
-            raise SchemaMovingError(
-                f'Capture of "{found[0]}" is lost: devices get nothing of it.', hint="Run: syncline provision"
-            )
 
 
 async def _look(db: asyncpg.Connection, wanted: Mapping[str, Capture], views: list[int]) -> _Seen:

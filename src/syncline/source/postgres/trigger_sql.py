@@ -1,7 +1,8 @@
 """The function and the triggers that notice every change of one table.
 
 Triggers fire once per statement and read its rows from transition tables. One function serves the table and all its
-partitions: a statement fires the triggers of the relation that it names.
+partitions: a statement fires the triggers of the relation that it names. The worker that applies a subscription's
+changes has no statements and fires the triggers of rows only, so relations that a subscription fills have one more.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ _EVENTS = {
 }
 """Name -> event, what it reads, and its tgtype in the catalogue."""
 TRIGGERS = tuple(_EVENTS)
+ROW_TRIGGER = "syncline_row"
+_ROW_KIND = 29
+_ROW_EVENT = "AFTER INSERT OR UPDATE OR DELETE"
+_REPLICATES = "pg_catalog.current_setting('session_replication_role') = 'replica'"
+"""So are the workers of subscriptions; everybody else's statements are captured once, by the triggers above."""
 _EXACT = frozenset(
     f'"pg_catalog"."{name}"'
     for name in [
@@ -80,12 +86,10 @@ BEGIN
                   greatest({ours("now_us")}(), p.floor_us + 1)),
          coalesce(nullif(current_setting('syncline.writer', true), '')::bigint, 0), p.asleep
     INTO STRICT stamp_us, writer_number, is_asleep FROM {ours("pulse")} p;
-  IF TG_OP = 'UPDATE' THEN
-    {_update_sql(capture)};
-  ELSIF TG_OP = 'INSERT' THEN
-    {_insert_sql(capture)};
+  IF TG_LEVEL = 'ROW' THEN
+    {_operations_sql(capture, "(SELECT OLD.*)", "(SELECT NEW.*)")}
   ELSE
-    {_delete_sql(capture)};
+    {_operations_sql(capture, "old_rows", "new_rows")}
   END IF;
   IF FOUND AND is_asleep THEN
     PERFORM pg_notify({literal(DOORBELL)}, '');
@@ -122,13 +126,26 @@ def members_sql(table: str) -> str:
     )
 
 
+def _subscribed_sql(relation: str) -> str:
+    """Whether a subscription fills the relation of this oid, by its own name or by that of a table it is a part of."""
+    return (
+        f"EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = {relation} "
+        f"OR s.srrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors({relation})))"
+    )
+
+
 def trigger_sql(capture: Capture) -> str:
     """The block that puts the triggers on the table and all its partitions, and takes off those of ours that do not
     belong there. They fire whatever session_replication_role says. What stands already is left as it is."""
     function = f"{ours(capture.function_name)}()"
-    wanted = ", ".join(
-        f"({literal(name)}, {literal(event)}, {literal(reads)}, {kind})"
+    values = ", ".join(
+        f"({literal(name)}, {literal(event)}, {literal(f'{reads} FOR EACH STATEMENT')}, {kind})"
         for name, (event, reads, kind) in _EVENTS.items()
+    )
+    rows = literal(f"FOR EACH ROW WHEN ({_REPLICATES})")
+    wanted = (
+        f"VALUES {values} UNION ALL SELECT {literal(ROW_TRIGGER)}, {literal(_ROW_EVENT)}, {rows}, {_ROW_KIND} "
+        f"FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.relkind = 'r' AND {_subscribed_sql('c.oid')}"
     )
     members = members_sql(f"{literal(table_sql(capture.table))}::regclass")
     block = f"""
@@ -139,17 +156,17 @@ BEGIN
     FOR found IN
       SELECT t.tgname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
       WHERE t.tgrelid = relation AND p.pronamespace = 'syncline'::regnamespace AND NOT EXISTS (
-        SELECT FROM (VALUES {wanted}) AS w(name, event, reads, kind)
+        SELECT FROM ({wanted}) AS w(name, event, reads, kind)
         WHERE w.name = t.tgname AND w.kind = t.tgtype AND t.tgfoid = function)
     LOOP
       EXECUTE pg_catalog.format('DROP TRIGGER %I ON %s', found.tgname, relation);
     END LOOP;
     FOR wanted IN
-      SELECT w.*, t.tgenabled FROM (VALUES {wanted}) AS w(name, event, reads, kind)
+      SELECT w.*, t.tgenabled FROM ({wanted}) AS w(name, event, reads, kind)
       LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = relation AND t.tgname = w.name
     LOOP
       IF wanted.tgenabled IS NULL THEN
-        EXECUTE pg_catalog.format('CREATE TRIGGER %I %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %s',
+        EXECUTE pg_catalog.format('CREATE TRIGGER %I %s ON %s %s EXECUTE FUNCTION %s',
           wanted.name, wanted.event, relation, wanted.reads, {literal(function)});
       END IF;
       IF wanted.tgenabled IS DISTINCT FROM 'A' THEN
@@ -163,52 +180,58 @@ END
 
 
 # ---------------------------------------------------------------- the bodies
-def _insert_sql(capture: Capture) -> str:
+def _operations_sql(capture: Capture, old: str, new: str) -> str:
+    """`old` and `new`: where the rows are."""
+    return f"""IF TG_OP = 'UPDATE' THEN
+      {_update_sql(capture, old, new)};
+    ELSIF TG_OP = 'INSERT' THEN
+      {_insert_sql(capture, new)};
+    ELSE
+      {_delete_sql(capture, old)};
+    END IF;"""
+
+
+def _insert_sql(capture: Capture, new: str) -> str:
     if not capture.key:
-        return _note_sql(capture, "I", "new_rows")
+        return _note_sql(capture, "I", new)
     masks = [str(_full_mask(capture, word)) for word in range(len(capture.mask_columns))]
     columns = ["op", *capture.key_columns, *capture.mask_columns]
     values = ["'I'", *_columns(capture.key, "n"), *masks]
-    return _into(capture, columns, values, f"new_rows n{_where(_present(capture, 'n'))}")
+    return _into(capture, columns, values, f"{new} n{_where(_present(capture, 'n'))}")
 
 
-def _delete_sql(capture: Capture) -> str:
+def _delete_sql(capture: Capture, old: str) -> str:
     if not capture.key:
-        return _note_sql(capture, "D", "old_rows")
+        return _note_sql(capture, "D", old)
     columns = ["op", *capture.key_columns, *capture.old_columns]
     values = ["'D'", *_columns(capture.key, "o"), *_columns(capture.captured, "o")]
-    return _into(capture, columns, values, f"old_rows o{_where(_present(capture, 'o'))}")
+    return _into(capture, columns, values, f"{old} o{_where(_present(capture, 'o'))}")
 
 
-def _update_sql(capture: Capture) -> str:
+def _update_sql(capture: Capture, old: str, new: str) -> str:
     """Old and new rows are paired by their key in a full join, which is never a loop in a loop, however few rows there
     were when it was planned; what finds no partner has lost, or got, its key."""
     if not capture.key:
-        return _note_sql(capture, "U", "old_rows")
+        return _note_sql(capture, "U", old)
     columns = {column.name: column for column in capture.table.columns}
     pairs = " AND ".join(_equal(columns[name]) for name in capture.key)
     sure = next((name for name in capture.key if columns[name].not_null), capture.key[0])
-    op = f"CASE WHEN o.{quote(sure)} IS NULL THEN 'I' WHEN n.{quote(sure)} IS NULL THEN 'D' ELSE 'U' END"
-    keys = [f"coalesce(o.{quote(name)}, n.{quote(name)})" for name in capture.key]
-    others = [name for name in capture.captured if not capture.writable or name not in capture.watched]
-    if not capture.writable:
-        others = list(dict.fromkeys((*capture.watched, *others)))
+    is_new, is_gone = f"o.{quote(sure)} IS NULL", f"n.{quote(sure)} IS NULL"
+    keys = {name: f"coalesce(o.{quote(name)}, n.{quote(name)})" for name in capture.key}
     names = ["op", *capture.key_columns, *capture.old_columns, *capture.mask_columns]
-    values = [f'({op})::"char"', *keys, *_columns(capture.captured, "o")]
+    values = [f"(CASE WHEN {is_new} THEN 'I' WHEN {is_gone} THEN 'D' ELSE 'U' END)::\"char\"", *keys.values()]
+    values += _columns(capture.captured, "o")
     values += [_mask(capture, columns, word) for word in range(len(capture.mask_columns))]
-    listed = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
-    changed = [f"r.{mask} <> 0" for mask in capture.mask_columns] + (["r.moved"] if others else [])
-    moved = f", ({_differ(columns, others)}) AS moved" if others else ""
-    # OFFSET 0: a mask is computed once, and not again for the condition on it
-    rows = f"(SELECT {listed}{moved} FROM old_rows o FULL JOIN new_rows n ON {pairs} OFFSET 0) r"
-    wanted = [f"({' OR '.join(['r.op <> ' + literal('U'), *changed])})"]
-    wanted += [f"r.k_{index} IS NOT NULL" for index in _nullable(capture)]
-    return _into(capture, names, [f"r.{name}" for name in names], rows + _where(wanted))
+    looked_at = list(dict.fromkeys((*capture.watched, *capture.captured)))
+    changed = [is_new, is_gone, *([_differ(columns, looked_at)] if looked_at else [])]
+    wanted = [f"({' OR '.join(changed)})"]
+    wanted += [f"{keys[capture.key[index - 1]]} IS NOT NULL" for index in _nullable(capture)]
+    return _into(capture, names, values, f"{old} o FULL JOIN {new} n ON {pairs}{_where(wanted)}")
 
 
 def _note_sql(capture: Capture, op: str, rows: str) -> str:
     """Of a table that only grants read: that it changed, once for all rows of a statement."""
-    return _into(capture, ["op"], [literal(op)], f"(SELECT FROM {rows} LIMIT 1) r")
+    return _into(capture, ["op"], [literal(op)], f"(SELECT FROM {rows} AS n LIMIT 1) r")
 
 
 def _into(capture: Capture, columns: Sequence[str], values: Sequence[str], rows: str) -> str:
