@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -153,10 +154,13 @@ class Cluster:
 
 
 class Sequencing:
-    """A source in this process, provisioned for a configuration; checkpoints are taken one by one."""
+    """A source in this process, provisioned for a configuration; checkpoints are taken one by one. Its event loop runs
+    all the time: a sequencer that does not stir loses its session."""
 
     def __init__(self, url: str, config: PlanConfig) -> None:
         self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sequencing")
+        self._thread.start()
         self.source: Source = PostgresSource(url)
         plan = self.wait(plan_for(self.source, config))
         self.wait(self.source.provision(plan))
@@ -164,7 +168,7 @@ class Sequencing:
         assert self.wait(self.source.begin_term(TERM))
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        return self._loop.run_until_complete(_awaited(awaitable))
+        return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop).result()
 
     def checkpoint(self) -> int:
         """Changes taken; 0 if nothing waited."""
@@ -180,6 +184,8 @@ class Sequencing:
     def close(self) -> None:
         self.wait(self.source.end_term(TERM))
         self.wait(self.source.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
         self._loop.close()
 
 

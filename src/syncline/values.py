@@ -124,6 +124,8 @@ def decode_row(encoded: Sequence[Any]) -> Row:
 
 def same(a: Value, b: Value) -> bool:
     """Equal by canonical encoding: 1 and 1.0 differ, 'Anna' and 'anna' differ, 0.0 and -0.0 differ."""
+    if type(a) is str and type(b) is str:
+        return a == b
     return bool(encode_value(a) == encode_value(b))
 
 

@@ -47,7 +47,11 @@ class PostgresCompany(Company):
         self._owner: psycopg.Connection[Any] | None = None
         self.owner_url = owner or server.address(self.name).url
         url = source.format(database=self.name) if source else self.service_url
-        super().__init__(folder, POSTGRES_TABLES, CONFIGURATION.replace("sqlite:///clinic.db", url))
+        try:
+            super().__init__(folder, POSTGRES_TABLES, CONFIGURATION.replace("sqlite:///clinic.db", url))
+        except BaseException:
+            self.hang_up()
+            raise
 
     @property
     def service_url(self) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 from tests.postgres.capturing import Clinic, clinic_on
 from tests.postgres.conftest import HostDatabase
+
+from syncline.errors import SchemaChangedError
+from syncline.source.postgres import provision
 
 
 @pytest.fixture
@@ -91,3 +95,24 @@ def test_what_a_transaction_takes_back_was_never_captured(clinic: Clinic) -> Non
         "UPDATE drugs SET name = 'z' WHERE id = 'b'; COMMIT",
     )
     assert clinic.changes("drugs") == [("U", "b")]
+
+
+def test_what_is_changed_again_while_capture_is_put_back_is_put_back_next_time(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P20: only what this role may not put back is left to a person."""
+    put_in = provision.provision
+
+    async def put_in_and_lose(*arguments: Any) -> Any:
+        report = await put_in(*arguments)
+        clinic.execute("DROP TRIGGER syncline_insert ON drugs")
+        return report
+
+    clinic.execute("DROP TRIGGER syncline_insert ON drugs")
+    with monkeypatch.context() as patched:
+        patched.setattr(provision, "provision", put_in_and_lose)
+        with pytest.raises(SchemaChangedError, match="drugs"):
+            clinic.wait(clinic.source.adopt(clinic.plan))
+    clinic.wait(clinic.source.adopt(clinic.plan))
+    clinic.execute("INSERT INTO drugs VALUES ('c')")
+    assert clinic.changes("drugs") == [("I", "c")]

@@ -237,3 +237,28 @@ def test_a_row_whose_key_no_line_of_the_feed_can_hold_is_in_no_page(clinic: Read
     assert len(found) == 51 and encode_row(("short", None, None, None)) in {
         encode_row(values) for _, values, _ in found
     }
+
+
+def test_a_session_reads_pages_of_one_shape_after_the_other(postgres: HostDatabase) -> None:
+    """P1: the driver keeps statements by their text, with the types of what they answered."""
+    tables = (
+        "CREATE TABLE drugs(id int PRIMARY KEY, name text)",
+        "CREATE TABLE forms(id int PRIMARY KEY, body bytea, pages int)",
+        "INSERT INTO drugs VALUES(1, 'seven')",
+        "INSERT INTO forms VALUES(1, 'x', 7)",
+    )
+    config = PlanConfig((ScopeConfig("formulary", {"drugs": TableConfig(), "forms": TableConfig()}),))
+    size = PageSize(10, 1_000_000)
+    reading = Reading(postgres, tables, config)
+    try:
+        assert [values for _, values, _ in reading.walk(ANN, ["formulary[]"], size)] == [
+            (1, "seven"),
+            (1, b"x", 7),
+        ]
+        postgres.execute("ALTER TABLE drugs ALTER name TYPE float8 USING 7, ADD more bigint DEFAULT 8")
+        postgres.execute("ALTER TABLE forms ALTER pages TYPE bigint, ALTER body TYPE text USING 'x'")
+        reading.plan = reading.run(lambda db: reading._plan(db, config))
+        reading.attach()
+        assert [values for _, values, _ in reading.walk(ANN, ["formulary[]"], size)] == [(1, 7.0, 8), (1, "x", 7)]
+    finally:
+        reading.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from tests.postgres.conftest import HostDatabase
-from tests.postgres.ways import TABLES, Hosts, OpenTown, Town, Ways, caseload, for_everybody, of
+from tests.postgres.ways import ONE_VERSION, TABLES, Hosts, OpenTown, Town, Ways, caseload, for_everybody, of
 
 COUNTERS = "CREATE TABLE counters(id integer PRIMARY KEY, n integer NOT NULL DEFAULT 0)"
 OwnDatabase = Callable[..., HostDatabase]
@@ -204,6 +204,7 @@ class TestSessions(Ways):
         finally:
             town.execute("DROP OWNED BY clerk_of_the_town", "DROP ROLE clerk_of_the_town")
 
+    @ONE_VERSION
     @pytest.mark.parametrize(
         "options",
         [

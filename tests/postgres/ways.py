@@ -44,6 +44,9 @@ Session = psycopg.Connection[tuple[Any, ...]]
 Deed = str | Callable[["Town"], None]
 """One statement of the company's, or something that it does."""
 
+ONE_VERSION = pytest.mark.parametrize("postgres_version", ["18"], ids=["pg18"], indirect=True)
+"""For variants in which the versions do not differ, of tests that run on all of them: the suite has minutes, not hours."""
+
 TABLES = (
     "CREATE TABLE patients(id integer PRIMARY KEY, name text NOT NULL, region text)",
     "CREATE TABLE visits(id integer PRIMARY KEY, patient_id integer NOT NULL REFERENCES patients ON UPDATE CASCADE "
@@ -109,6 +112,14 @@ def as_replica(value: object) -> object:
         case memoryview() | bytearray():
             return bytes(value)
     return value
+
+
+def in_one_transaction(*statements: str) -> Deed:
+    def run(town: Town) -> None:
+        with town.host.transaction():
+            town.execute(*statements)
+
+    return run
 
 
 class Beside:
@@ -238,6 +249,16 @@ class Town(Company):
     def close(self) -> None:
         super().close()
         cast(Beside, self.lab).close()
+
+
+def write_and_compare(town: Town, *deeds: Deed) -> None:
+    """One phone follows every deed, others come only in the end, and all hold the source's rows."""
+    ann, later, ben = town.phone("ann"), town.phone("ann"), town.phone("ben")
+    for deed in deeds:
+        town.do(deed)
+        town.agrees(ann, of("ann"))
+    town.agree([ann, later], of("ann"))
+    town.agree([ben], of("ben"))
 
 
 @dataclass

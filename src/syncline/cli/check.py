@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncline.cli.options import CONFIG_DEFAULT, Config, Json
+from syncline.cli.options import CONFIG_DEFAULT, Config, Json, OwnerUrl
 from syncline.cli.output import count, print_error, print_json, print_line
 from syncline.cli.server_extra import load, server_extra, with_source
 from syncline.cli.token import Claim, claim_of
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 Sub = Annotated[str | None, typer.Option("--sub", help="Whose download to show, as the user claim.", metavar="USER")]
 
 
-def check(sub: Sub = None, claim: Claim = None, config: Config = CONFIG_DEFAULT, json: Json = False) -> None:
+def check(
+    sub: Sub = None,
+    claim: Claim = None,
+    owner_url: OwnerUrl = None,
+    config: Config = CONFIG_DEFAULT,
+    json: Json = False,
+) -> None:
     """Check the configuration against the database.
 
     Shows per scope its tables, joins, rows and buckets, what a user downloads, and what provisioning would change. It
@@ -32,7 +38,9 @@ def check(sub: Sub = None, claim: Claim = None, config: Config = CONFIG_DEFAULT,
         settings = load(config)
         if sub is not None:
             claims[settings.auth.user_claim] = sub
-        report = with_source(settings, lambda source: check_source(settings, source, claims or None))
+        report = with_source(
+            settings, lambda source: check_source(settings, source, claims or None), owner_url=owner_url
+        )
     except SynclineError as error:
         report.error = error
     if json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from syncline.errors import ConfigError
 from syncline.model.identifiers import nearest
@@ -62,7 +63,7 @@ class Unique:
     columns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """`key` is empty where there is none that Syncline can use; then `refusal` says why and `remedy` what to do.
     `place` is where the source has it, schema and relation, where `name` alone does not say so.
@@ -86,14 +87,17 @@ class Table:
 
     def column(self, name: str) -> Column:
         """The column of that name, any case; ConfigError with the nearest name otherwise."""
-        for column in self.columns:
-            if column.name == name:
-                return column
+        if found := self.by_name.get(name):
+            return found
         for column in self.columns:
             if column.name.lower() == name.lower():
                 return column
         hint = nearest(name, self.column_names).strip()
         raise ConfigError(f'Table "{self.name}" has no column "{name}".', hint=hint, code="unknown_column")
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ rows reach a bucket, and the columns whose old values capture must keep.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from syncline.model.schema import ForeignKey, Schema, Table
 from syncline.model.scope_config import LinkConfig, PlanConfig, ScopeConfig, TableConfig, TableRules
@@ -99,12 +100,12 @@ class SyncedTable:
     def key(self) -> tuple[str, ...]:
         return self.table.key
 
-    @property
+    @cached_property
     def values(self) -> tuple[str, ...]:
         """The visible columns that are not part of the key: what masks count, from bit 0."""
         return tuple(column for column in self.columns if column not in self.key)
 
-    @property
+    @cached_property
     def generated(self) -> frozenset[str]:
         return frozenset(column.name for column in self.table.columns if column.generated)
 

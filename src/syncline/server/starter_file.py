@@ -44,4 +44,6 @@ def write_starter(schema: Schema, source_url: str, config: Path, *, force: bool 
     except OSError as error:
         raise ConfigError(f"{config} cannot be written: {error.strerror}.", code="file_unwritable") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)  # one that was overwritten may have been everybody's to read
         file.write(text)

@@ -90,7 +90,7 @@ class Office:
 
     async def _pass_marker(self) -> None:
         await self.source.put_marker()
-        self.checkpoint()
+        await self.source.take_checkpoint(self.term)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """A write of the company's; a millisecond passes."""

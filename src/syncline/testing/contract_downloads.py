@@ -24,7 +24,7 @@ TABLES = (
     "CREATE TABLE patients(id VARCHAR(20) PRIMARY KEY, name VARCHAR(80), region VARCHAR(20))",
     "CREATE TABLE visits(id VARCHAR(20) PRIMARY KEY, patient_id VARCHAR(20) REFERENCES patients(id), n INTEGER)",
     "CREATE TABLE notes(visit_id VARCHAR(20), no INTEGER, body VARCHAR(80), PRIMARY KEY(visit_id, no))",
-    "CREATE TABLE drugs(id INTEGER PRIMARY KEY, name VARCHAR(80))",
+    "CREATE TABLE drugs(id INTEGER PRIMARY KEY, name VARCHAR(4000))",
     "CREATE TABLE assignments(nurse VARCHAR(20), patient_id VARCHAR(20))",
     "CREATE INDEX visits_of ON visits(patient_id)",
     *(f"INSERT INTO patients VALUES('{patient}', 'Name of {patient}', 'north')" for patient in PATIENTS),

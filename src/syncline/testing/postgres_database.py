@@ -32,6 +32,10 @@ $body$
 """
 
 
+SILENCE_SECONDS = 600.0
+"""Between two calls of `wait` nothing beats, and the company's own statements may take long."""
+
+
 class PostgresDatabase:
     """A database of a server's, and sources that run on an event loop of its own, while `wait` waits for them."""
 
@@ -88,6 +92,7 @@ class PostgresDatabase:
             self._world = world
             source = _WorldlySource(self.url, clock=world.clock, draw=world.draw)
             source.after_provision = lambda: self.host.execute(_VIRTUAL_NOW.encode())
+        source._sequencer.bear_silence(SILENCE_SECONDS)
         self._sources.append(source)
         return source
 

@@ -33,8 +33,9 @@ SELECTS = {
 
 
 def pgbench(office: Office, url: str, *arguments: str) -> str:
-    if office.database.server.installation.program("pgbench") is None:
-        pytest.skip("pgbench is not installed (Debian: apt-get install postgresql-contrib)")
+    programs = office.database.server.installation.programs
+    if not (programs / "pgbench").exists():
+        pytest.skip(f"pgbench is not among the programs of {programs}")
     return office.database.server.run("pgbench", *arguments, url).stdout
 
 
@@ -115,7 +116,6 @@ auth_file = {users}
 pool_mode = transaction
 max_client_conn = 500
 default_pool_size = 8
-ignore_startup_parameters = extra_float_digits
 logfile = {log}
 pidfile = {pid}
 user = {user}
@@ -173,6 +173,9 @@ def test_devices_follow_pgbench_through_a_pooler(office: Office, tmp_path: Path)
     make_tables(office)
     schema = office.schema_dump()
     with pooler(office, tmp_path / "pooler") as url:
+        office.configure(SCOPES, {"url": url})
+        told = office.syncline("provision")
+        assert told.status == 1 and "direct_url" in told.err and "[source_pooler]" in told.err, told
         office.configure(SCOPES, {"url": url, "direct_url": office.database.tcp_url})
         office.must("check")
         office.must("provision")

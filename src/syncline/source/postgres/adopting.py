@@ -41,10 +41,11 @@ class Attachment:
     capture: str | None
 
 
-async def attach(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) -> Attachment:
-    """NotProvisionedError or SchemaChangedError where capture does not fit the plan; all of one snapshot. `tolerant`:
-    tables of which capture is lost, or rows are hidden, are left out instead (`Standing.broken`)."""
-    broken = await verify(db, plan, tolerant=tolerant)
+async def attach(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[str] | None = None) -> Attachment:
+    """NotProvisionedError or SchemaChangedError where capture does not fit the plan; all of one snapshot. With
+    `lost_for_good`, those of these tables of which it is lost, and tables of which rows are hidden, are left out
+    instead (`Standing.broken`)."""
+    broken = await verify(db, plan, lost_for_good)
     known = {name: number for name, (number, _) in (await layouts(db)).items()}
     return Attachment(
         plan=plan,
@@ -62,9 +63,9 @@ async def adopt(connections: Connections, plan: Plan, served: Attachment | None,
         async with connections.snapshot() as db:
             return await attach(db, plan)
     except SchemaChangedError:
-        await put_back(connections, plan, served, tell)
-    async with connections.snapshot() as db:
-        attachment = await attach(db, plan, tolerant=True)
+        refused = await put_back(connections, plan, served, tell)
+    async with connections.snapshot() as db:  # what was changed once more since then is put back next time
+        attachment = await attach(db, plan, refused)
     broken = attachment.standing.broken
     if broken:  # what is missed from now on is sent anew once capture is back
         async with connections.transaction() as db:
@@ -77,13 +78,14 @@ async def adopt(connections: Connections, plan: Plan, served: Attachment | None,
     return attachment
 
 
-async def put_back(connections: Connections, plan: Plan, served: Attachment | None, tell: Tell) -> None:
+async def put_back(connections: Connections, plan: Plan, served: Attachment | None, tell: Tell) -> frozenset[str]:
     """Install capture for `plan` where that is this process's to do. SchemaChangedError where a person, or another
-    process, has to."""
-    db = await connections.direct()
+    process, has to. The answer: tables that this role may not put it on."""
+    db, refused = await connections.direct(), set[str]()
     try:
         await _require_ours_to_do(db, plan, served)
-        await provisioning.provision(connections, plan, "", tell, lenient=True)
+        await provisioning.provision(connections, plan, "", tell, refused)
+        return frozenset(refused)
     except SourceBusyError as error:
         if error.error_code != SourceBusyError.code:
             raise

@@ -247,6 +247,7 @@ def entries_sql(table: TableSql, size: int | None) -> str:
         "WITH put AS (INSERT INTO syncline.entry(bucket, table_name, key, op, checkpoint) "
         "SELECT m.bucket, $2::text, m.key, CASE WHEN m.now THEN 'P' ELSE 'R' END::\"char\", $1::bigint "
         f"FROM {limited(scratch.affected, size)} AS a JOIN {scratch.member} AS m ON m.key = a.key WHERE a.news "
+        "ORDER BY m.bucket, m.key "  # neighbours in the index, one after the other
         "ON CONFLICT (bucket, table_name, key) DO UPDATE SET op = excluded.op, checkpoint = excluded.checkpoint "
         "RETURNING bucket) SELECT DISTINCT bucket FROM put"
     )
@@ -273,7 +274,7 @@ def images_sql(table: TableSql, size: int | None, stamps: str | None) -> str:
         "INSERT INTO syncline.row_state AS r(table_name, key, layout, image, stamps, checkpoint) "
         f"SELECT $2::text, a.key, {table.layout}, {image}, {told}, $1::bigint FROM {rows} AS a "
         f"LEFT JOIN {table_sql(synced.table)} AS t ON a.held AND {_same_key(table.capture, 't', 'a')}{folded} "
-        f"WHERE a.held OR {told} IS NOT NULL OR a.known "
+        f"WHERE a.held OR {told} IS NOT NULL OR a.known ORDER BY a.key "
         "ON CONFLICT (table_name, key) DO UPDATE SET layout = excluded.layout, image = excluded.image, "
         "checkpoint = excluded.checkpoint, stamps = coalesce(excluded.stamps, r.stamps)"
     )

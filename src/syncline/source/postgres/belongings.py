@@ -42,8 +42,9 @@ class Trigger:
 @dataclass(frozen=True)
 class TableState:
     """`host` and `capture` are texts to compare; `members`: the table and all its partitions, quoted -> oid, empty
-    where there is no such table; `is_hidden`: policies would hide rows from this role; `changelog` is the mark on our table, `function` a digest of its body: None where
-    there is none; `ours` the oids of the two."""
+    where there is no such table; `subscribed`: those of them that a subscription fills; `is_hidden`: policies would
+    hide rows from this role; `changelog` is the mark on our table, `function` a digest of its body: None where there is
+    none; `ours` the oids of the two."""
 
     host: str
     members: Mapping[str, int]

@@ -79,6 +79,8 @@ def _text(value: Value) -> str:
     text = str(value)
     if "\0" in text:
         raise ValueError("PostgreSQL's text holds no character 0")
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:

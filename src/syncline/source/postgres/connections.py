@@ -2,8 +2,8 @@
 
 Reads and uploads borrow a pooled connection for one transaction. Where `direct_url` says that a pooler stands between,
 every transaction may meet another session, so nothing is relied upon but what its first message sets. Without one the
-sessions are ours: they begin with our settings, and keep the statements that they have prepared. What needs a session of
-its own (the sequencer, provisioning, LISTEN) goes to the database directly.
+sessions are ours: they begin with our settings, and keep the statements that they have prepared. What needs a session
+of its own (the sequencer, provisioning, LISTEN) goes to the database directly.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Connections:
                         statement_cache_size=0 if self._has_pooler else STATEMENTS_KEPT,
                         max_inactive_connection_lifetime=IDLE_SECONDS,
                         server_settings={"application_name": "syncline", **({} if self._has_pooler else _SESSION)},
-                        init=_initialise,
+                        init=_initialise_pooled if self._has_pooler else _initialise,
                         reset=_keep_as_it_is,
                     )
         return self._pool
@@ -181,6 +181,13 @@ def _set_local(settings: Mapping[str, str]) -> str:
 
 async def _initialise(connection: Any) -> None:
     _keep_alive(connection)
+
+
+async def _initialise_pooled(connection: Any) -> None:
+    """When asyncpg looks up a type that it does not know, it turns `jit` off for the session, which after COMMIT is
+    somebody else's; where it believes that there is no such setting it leaves it alone."""
+    _keep_alive(connection)
+    connection._server_caps = connection._server_caps._replace(jit=False)
 
 
 async def _keep_as_it_is(connection: Any) -> None:

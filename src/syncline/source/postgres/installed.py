@@ -148,9 +148,10 @@ async def require_provisioned(db: asyncpg.Connection) -> None:
         raise NotProvisionedError("Capture is not installed in this database.", hint=_HINT)
 
 
-async def verify(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) -> frozenset[str]:
-    """NotProvisionedError or SchemaChangedError where capture is missing or is not what this plan needs. `tolerant`:
-    tables of which capture is lost, or rows are hidden, are no error, but the answer."""
+async def verify(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[str] | None = None) -> frozenset[str]:
+    """NotProvisionedError or SchemaChangedError where capture is missing or is not what this plan needs. With
+    `lost_for_good`, those of these tables of which it is, and tables of which rows are hidden, are no error, but the
+    answer."""
     await require_provisioned(db)
     installed = await read_installed(db, captures(plan))
     restored = was_restored(installed)
@@ -160,11 +161,12 @@ async def verify(db: asyncpg.Connection, plan: Plan, *, tolerant: bool = False) 
         for name, each in installed.items()
         if not (each.fits or (restored and each.state.is_complete(each.capture)))
     )
-    if lost and not tolerant:
+    if unexpected := lost - (lost_for_good or frozenset()):
         raise SchemaChangedError(
-            f'Capture is not what the configuration needs: that of "{min(lost)}" is missing or other.', hint=_HINT
+            f'Capture is not what the configuration needs: that of "{min(unexpected)}" is missing or other.',
+            hint=_HINT,
         )
-    if hidden and not tolerant:
+    if hidden and lost_for_good is None:
         raise SchemaChangedError(
             f'Row security would hide rows of "{min(hidden)}" from this role.',
             hint="Give the role of [source] url BYPASSRLS, or make it a member of the owner's role.",

@@ -29,7 +29,10 @@ DOORBELL, HEAD_MOVED = "syncline", "syncline_head"
 
 
 class Lease:
-    """`heard` is called with the channel of every notification."""
+    """`heard` is called with the channel of every notification. `silence_seconds`: of sessions that are opened from now
+    on; longer where a process, as in tests, stands still for good reason."""
+
+    silence_seconds = SILENCE_SECONDS
 
     def __init__(self, connections: Connections, heard: Callable[[str], None]) -> None:
         self._connections = connections
@@ -67,7 +70,7 @@ class Lease:
                 db = await self._opened()
                 self.is_held = bool(await db.fetchval("SELECT pg_try_advisory_lock($1, $2)", *LOCK_KEYS))
                 if self.is_held:
-                    await db.execute(_limits(db))
+                    await db.execute(_limits(db, self.silence_seconds))
             except (TimeoutError, PostgresError, InterfaceError, OSError) as error:
                 await self._drop()
                 raise source_error(error) from error
@@ -117,8 +120,8 @@ class Lease:
                 db.terminate()
 
 
-def _limits(db: asyncpg.Connection) -> str:
-    silence = milliseconds(SILENCE_SECONDS)
+def _limits(db: asyncpg.Connection, silence_seconds: float) -> str:
+    silence = milliseconds(silence_seconds)
     limits = [f"SET idle_in_transaction_session_timeout = '{silence}'", "SET enable_seqscan = off"]
     if db.get_server_version().major >= IDLE_SESSION_TIMEOUT_SINCE:
         limits.append(f"SET idle_session_timeout = '{silence}'")

@@ -57,35 +57,34 @@ Tell = Callable[[str], None]
 
 @dataclass
 class _Work:
-    """One run. `refused`: tables that this role may not put capture on."""
+    """One run. `refused` receives tables that this role may not put capture on; None: that is an error."""
 
     db: asyncpg.Connection
     plan: Plan
     tell: Tell
-    lenient: bool
+    refused: set[str] | None
     restored: bool = False
     fresh: list[str] = field(default_factory=list)
-    refused: set[str] = field(default_factory=set)
 
 
 async def provision(
-    connections: Connections, plan: Plan, service_role: str, tell: Tell, *, lenient: bool = False
+    connections: Connections, plan: Plan, service_role: str, tell: Tell, refused: set[str] | None = None
 ) -> ProvisionReport:
     """Idempotent. Tables of which changes may have been missed, and those of which devices are to hold something else,
-    get a gap: the next checkpoint raises their generation, and devices get just these tables whole. `lenient`: tables
-    that this role may not change are left as they are."""
+    get a gap: the next checkpoint raises their generation, and devices get just these tables whole. `refused`
+    receives the tables that this role may not change, which are left as they are; without it that is an error."""
     async with alone(connections) as db:
         await require_names(db)
         await require_same_schema(db, plan)
         if not await is_provisioned(db) or await read_meta(db, "version") != VERSION:
             await patiently(db, "The schema syncline", lambda: _run(db, base_script()), tell)
-        work = _Work(db, plan, tell, lenient)
+        work = _Work(db, plan, tell, refused)
         installed = await read_installed(db, captures(plan))
         work.restored = was_restored(installed)
         for each in sorted(installed.values(), key=lambda each: each.name):
             if not each.fits:
                 await _put_in_one(work, each)
-        removed = () if work.refused else await remove_leftovers(db, plan, tell)
+        removed = () if refused else await remove_leftovers(db, plan, tell)
         await patiently(db, "The schema syncline", lambda: _finish(work, service_role), tell)
         anew = raised_by(plan, await read_gaps(db))
     same = sorted(set(plan.captured_tables) - set(work.fresh))
@@ -104,7 +103,7 @@ async def _put_in_one(work: _Work, before: Installed) -> None:
     try:
         await patiently(work.db, f'"{name}"', lambda: _put_in(work, before.capture), work.tell)
     except asyncpg.InsufficientPrivilegeError:
-        if not work.lenient:
+        if work.refused is None:
             raise
         work.refused.add(name)
         return
@@ -118,11 +117,9 @@ async def _put_in(work: _Work, capture: Capture) -> None:
     found = (await read_installed(db, {name: capture}))[name]
     is_missed = not found.is_continuous(restored=work.restored)
     if not found.state.is_complete(capture):
-        await db.execute("LOCK TABLE syncline.checkpoint IN EXCLUSIVE MODE")
-        await db.execute(lock_statement(capture))
+        await db.execute(f"LOCK TABLE syncline.checkpoint IN EXCLUSIVE MODE; {lock_statement(capture)}")
         is_missed = await _keep_stamps(work, found) or is_missed
-        for statement in capture_statements(capture):
-            await db.execute(statement)
+        await db.execute(";\n".join(capture_statements(capture)))
         found = (await read_installed(db, {name: capture}))[name]
     for member in found.new_members:  # what came along with a partition was captured nowhere
         is_missed = is_missed or await db.fetchval(f"SELECT EXISTS (SELECT FROM {member})")

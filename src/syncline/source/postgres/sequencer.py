@@ -54,6 +54,10 @@ class PostgresSequencer:
         self._all_devices = False
         self.head: Head | None = None
 
+    def bear_silence(self, seconds: float) -> None:
+        """For so long this process may stand still without losing its lease; from the next session on."""
+        self._lease.silence_seconds = seconds
+
     def wake(self) -> None:
         """There is work: this process has committed an upload or a marker."""
         self._woken.set()

@@ -88,15 +88,16 @@ class Spelling:
         if entry is None or mutation.key_columns != entry.synced.key or None in mutation.key:
             return mutation  # refused when it is judged
         table = entry.synced.table
-        names = set(table.column_names)
+        own = table.by_name
         key = tuple(
             self._form(place, table, name, index, mutation.key[index], asked)
             for index, name in enumerate(mutation.key_columns)
         )
         changes = {}
         for name, (new, was) in mutation.changes.items():
-            if name in names and not table.column(name).generated:
-                form = canonical(table.column(name), was)
+            column = own.get(name)
+            if column is not None and not column.generated:
+                form = canonical(column, was)
                 was = was if isinstance(form, Unknown) else form
                 new = self._form(place, table, name, None, new, asked)
             changes[name] = (new, was)

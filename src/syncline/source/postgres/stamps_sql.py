@@ -20,7 +20,8 @@ _UPDATED = "op IN ('U', 'T') AND (reset IS NULL OR id > reset)"
 def fold_sql(capture: Capture, size: int | None) -> str:
     """A query of `key` and `stamps` (the text of RowStamps), one row per key in the batch; $2 is the table's name.
     `size` of the batch; `affected` holds its keys. Every step is one pass over sorted rows or a lookup by key: nobody
-    can tell the planner how many keys a step brings, and a join of two steps would be a loop in a loop."""
+    can tell the planner how many keys a step brings, and a join of two steps would be a loop in a loop. OFFSET 0: what
+    a step has computed is not computed again by those that name it."""
     scratch = Scratch(capture)
     same = " AND ".join(f"b.{name} = a.{name}" for name in capture.key_columns)
     columns = sorted(enumerate(capture.watched), key=lambda column: column[1])
@@ -39,14 +40,17 @@ WITH change AS (
     max(b.id) FILTER (WHERE b.op IN ('I', 'D')) OVER (PARTITION BY a.key) AS reset
   FROM {limited(scratch.batch, size)} AS b JOIN {scratch.affected} AS a ON {same}),
 life AS (
-  SELECT key, reset, max(stamp) FILTER (WHERE op = 'D') AS died,
+  SELECT key, min(reset) AS reset, max(stamp) FILTER (WHERE op = 'D') AS died,
     max(stamp) FILTER (WHERE op = 'I' AND id = reset) AS born{newest}
-  FROM change GROUP BY key, reset),
-kept AS (
-  SELECT l.*, greatest(l.died, {_stored("r.stamps::jsonb -> 'd'")}) AS ended,
-    CASE WHEN l.reset IS NULL THEN {_stored("r.stamps::jsonb -> 'b'")} ELSE l.born END AS began,
-    CASE WHEN l.reset IS NULL THEN r.stamps::jsonb -> 'c' END AS columns
+  FROM change GROUP BY key),
+known AS (
+  SELECT l.*, r.stamps::jsonb AS stamps
   FROM life AS l LEFT JOIN syncline.row_state AS r ON r.table_name = $2::text AND r.key = l.key OFFSET 0),
+kept AS (
+  SELECT k.*, greatest(k.died, {_stored("k.stamps -> 'd'")}) AS ended,
+    CASE WHEN k.reset IS NULL THEN {_stored("k.stamps -> 'b'")} ELSE k.born END AS began,
+    CASE WHEN k.reset IS NULL THEN k.stamps -> 'c' END AS columns
+  FROM known AS k OFFSET 0),
 state AS (SELECT l.key, l.ended AS died, l.began AS born{raised} FROM kept AS l OFFSET 0)
 SELECT key, '{{' || concat_ws(',', '"b":' || {_pair("born")}, '"d":' || {_pair("died")},
   '"c":{{' || nullif(array_to_string(ARRAY[{listed}]::text[], ','), '') || '}}') || '}}' AS stamps

@@ -35,7 +35,7 @@ CREATE INDEX IF NOT EXISTS entry_by_checkpoint ON syncline.entry(bucket, checkpo
 CREATE INDEX IF NOT EXISTS entry_newest ON syncline.entry(checkpoint);
 CREATE TABLE IF NOT EXISTS syncline.row_state(
   table_name text COLLATE "C", key text COLLATE "C", layout integer, image text, stamps text,
-  checkpoint bigint NOT NULL, PRIMARY KEY(table_name, key));
+  checkpoint bigint NOT NULL, PRIMARY KEY(table_name, key)) WITH (fillfactor = 80);
 -- Which buckets held a touched row at a checkpoint: what the true state in an outcome frame rests on.
 CREATE TABLE IF NOT EXISTS syncline.truth(
   table_name text COLLATE "C", key text COLLATE "C", buckets text NOT NULL, checkpoint bigint NOT NULL,
