@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-quick bench-waits format clean
+.PHONY: help run test check bench bench-quick bench-waits bench-postgres format clean
 
 help:
 	@echo "make run     the home-care demo (make run ARGS=--once: one working day, then a summary)"
@@ -14,6 +14,7 @@ help:
 	@echo "make check   format, lint, types, layers"
 	@echo "make bench   the benchmark, each figure beside plain SQLite's; make bench-quick: smaller, in some minutes"
 	@echo "make bench-waits   how long a busy host waits because Syncline stands beside it"
+	@echo "make bench-postgres   what it costs a PostgreSQL host (make bench-postgres ARGS=--quick: in some minutes)"
 	@echo "make format  put the code into the project's format"
 
 $(STAMP): pyproject.toml
@@ -43,6 +44,9 @@ bench-quick: $(STAMP)
 
 bench-waits: $(STAMP)
 	@$(BIN)/python -m bench.host_waits $(ARGS)
+
+bench-postgres: $(STAMP)
+	@$(BIN)/python -m bench.postgres $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -9,6 +9,7 @@ from tests.postgres.capturing import Clinic, clinic_on
 from tests.postgres.conftest import HostDatabase
 
 from syncline.model.scopes import PlanConfig, ScopeConfig, TableConfig
+from syncline.source.postgres.trigger_sql import seal_sql
 
 
 @pytest.fixture
@@ -115,14 +116,34 @@ def test_truncate_leaves_a_gap_in_every_table_that_it_empties(clinic: Clinic, st
 
 def test_an_upload_says_who_writes_and_when(clinic: Clinic) -> None:
     clinic.execute(
-        "BEGIN; SELECT set_config('syncline.stamp', '77', true), set_config('syncline.writer', '5', true); "
-        "DELETE FROM visits WHERE id = 10; COMMIT",
+        f"BEGIN; SELECT set_config('syncline.stamp', '77:5:' || {seal_sql('secret', '77', '5')}, true) "
+        "FROM syncline.pulse; DELETE FROM visits WHERE id = 10; COMMIT",
         "DELETE FROM visits WHERE id = 20",
     )
     (first, second) = clinic.changes("visits", "stamp", "writer")
     assert first[2:] == (77, 5)
     assert second[2] > 1_700_000_000_000_000
     assert second[3] == 0
+
+
+@pytest.mark.parametrize("told", ["77", "77:5", "77:5:", "77:5:guess", "9223372036854775807:5:", "soon", ":::"])
+def test_who_does_not_know_the_secret_says_nothing_of_stamps_and_writers(clinic: Clinic, told: str) -> None:
+    clinic.execute(f"SET syncline.stamp = '{told}'", "SET syncline.writer = '5'", "DELETE FROM visits WHERE id = 10")
+    ((_, _, stamp, writer),) = clinic.changes("visits", "stamp", "writer")
+    assert 1_700_000_000_000_000 < stamp < 9_000_000_000_000_000
+    assert writer == 0
+    assert clinic.gaps() == []
+
+
+def test_a_seal_that_was_seen_is_good_in_no_other_transaction_and_for_no_other_stamp(clinic: Clinic) -> None:
+    seal = f"SELECT set_config('syncline.stamp', '77:5:' || {seal_sql('secret', '77', '5')}, false) FROM syncline.pulse"
+    clinic.execute(
+        f"BEGIN; {seal}; DELETE FROM visits WHERE id = 10; "
+        "SELECT set_config('syncline.stamp', replace(current_setting('syncline.stamp'), '77:5', '78:5'), false); "
+        "UPDATE visits SET price = 7; COMMIT",
+        "DELETE FROM visits WHERE id = 20",
+    )
+    assert [row[2] for row in clinic.changes("visits", "writer")] == [5, 0, 0]
 
 
 def test_stamps_never_fall_behind_the_newest_that_was_accepted(clinic: Clinic) -> None:
@@ -140,10 +161,12 @@ def test_the_doorbell_rings_only_for_a_change_while_the_sequencer_sleeps(clinic:
 
     clinic.execute("UPDATE drugs SET name = 'x'")
     assert rung() == 0
-    clinic.execute("UPDATE syncline.pulse SET asleep = true", "UPDATE drugs SET name = 'x'")
+    clinic.execute("UPDATE syncline.pulse SET asleep_until = now() + interval '1 hour'", "UPDATE drugs SET name = 'x'")
     assert rung() == 0
     clinic.execute("UPDATE drugs SET name = 'y'")
     assert rung() == 1
+    clinic.execute("UPDATE syncline.pulse SET asleep_until = now() - interval '1 second'", "UPDATE drugs SET name = 'z'")
+    assert rung() == 0  # it has died in its sleep
 
 
 def test_a_bulk_update_is_captured_row_by_row(clinic: Clinic) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from tests.postgres.conftest import HostDatabase
 
+from syncline.errors import ConfigError
 from syncline.model.scopes import Scope
 from syncline.source.postgres.claims import read_grant
 from syncline.source.postgres.connections import Connections
@@ -19,6 +20,7 @@ CREATE DOMAIN code AS integer CHECK (value > 0);
 CREATE TABLE patients(id code PRIMARY KEY, region region, tags region[])
 """
 QUERY = "SELECT region FROM patients WHERE region = :region AND tags IS NOT NULL"
+SCOPE = Scope("regions", "patients", ("region",), QUERY, {}, frozenset(), ("patients",))
 STATEMENTS = "SELECT name FROM pg_prepared_statements"
 SETTINGS = "SELECT name FROM pg_settings WHERE source = 'session'"
 
@@ -42,8 +44,10 @@ def test_nothing_stays_in_a_session_behind_a_pooler(postgres: HostDatabase, quer
             async with connections.transaction() as db:
                 await reads_of_query(db, QUERY)
                 await reads_of_filter(db, "patients", "region = 'north'")
-                await read_grant(db, Scope("s", {}, grant=QUERY))
+                await read_grant(db, SCOPE)
                 await db.fetch("SELECT id, region, tags FROM patients WHERE region = $1", "north")
+                with pytest.raises(ConfigError, match="it would write"):
+                    await reads_of_query(db, "DELETE FROM patients RETURNING region")
                 await db.execute("COMMIT")
                 await must_be_empty(db, query)
                 await db.execute("BEGIN")

@@ -20,6 +20,7 @@ _IS_READING = """
 SELECT EXISTS(SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(100)%' AND wait_event = 'PgSleep'
     AND datname = current_database() AND pid <> pg_backend_pid())
 """
+ASLEEP = "SELECT asleep_until > clock_timestamp() FROM syncline.pulse"
 _IS_BLOCKED = "SELECT cardinality(pg_blocking_pids($1)) > 0"
 
 
@@ -319,12 +320,12 @@ def test_a_standby_wakes_with_the_next_checkpoint_and_a_sleeping_sequencer_by_th
             assert await clinic.cut()
             assert await standby
             active = asyncio.ensure_future(clinic.first.wait_for_change(100.0))
-            while not await clinic.host.fetchval("SELECT asleep FROM syncline.pulse"):  # noqa: ASYNC110 - nobody tells
+            while not await clinic.host.fetchval(ASLEEP):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.05)
             await clinic.host.execute("UPDATE visits SET body = 'y' WHERE id = 1")
             assert await active
             assert await clinic.cut()
-            assert not await clinic.host.fetchval("SELECT asleep FROM syncline.pulse")
+            assert not await clinic.host.fetchval(ASLEEP)
 
     running(story())
 

@@ -32,6 +32,7 @@ class Column:
     base: str = ""
     collate: str = ""
     inexact: str = ""
+    computed_from: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

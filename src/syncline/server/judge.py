@@ -28,6 +28,11 @@ class Verdict:
 ORPHAN = SourceRefusedError("foreign_key", "A row that this one refers to does not exist.", may_pass_later=True)
 
 
+def _outside() -> Reject:
+    said = "The row would not be, or would no longer be, among those you may change. "
+    return Reject("scope", said + "The office has kept what you wrote.")
+
+
 class GroupScopeError(Exception):
     """A marked group would leave a row outside the write scope: that of its mutation number `index`."""
 
@@ -39,10 +44,13 @@ class GroupScopeError(Exception):
 
 @dataclass
 class _Group:
-    """`before`: what held its rows before it; `written`: the rows that it wrote, and by which mutation first."""
+    """`since`: its first stamp; `before`: what held its rows before it; `written`: the rows that it wrote, and by which
+    mutation first; `doubtful`: the tables where one may have got another key, and which mutation wrote it."""
 
+    since: Stamp
     before: dict[tuple[str, Key], frozenset[str]] = field(default_factory=dict)
     written: dict[tuple[str, Key], int] = field(default_factory=dict)
+    doubtful: dict[str, int] = field(default_factory=dict)
 
 
 class Judge:
@@ -75,9 +83,9 @@ class Judge:
         self._known = await self._tx.known_ids(ids)
 
     # ------------------------------------------------------------ a marked group
-    async def begin_group(self, mutations: Sequence[Mutation]) -> None:
+    async def begin_group(self, mutations: Sequence[Mutation], since: Stamp) -> None:
         """Scope is judged for the group as a whole: by what held its rows before it, and what holds them after it."""
-        group = _Group()
+        group = _Group(since)
         for mutation in mutations:
             place = (mutation.table, mutation.key)
             table = self._plan.tables.get(mutation.table)
@@ -89,8 +97,8 @@ class Judge:
 
     async def end_group(self) -> None:
         """GroupScopeError with the place of the first change whose row is outside the write scope in the end."""
-        group, self._group = self._group or _Group(), None
-        for (name, key), index in group.written.items():
+        group, self._group = self._group, None
+        for (name, key), index in group.written.items() if group else ():
             try:
                 await self._check_scope_after(self._plan.tables[name], key, group.before.get((name, key), ()))
             except Reject as refusal:
@@ -98,6 +106,10 @@ class Judge:
                 if row.values is not None:
                     orphan = await self._is_orphan(self._plan.tables[name], row.values)
                     raise GroupScopeError(index, ORPHAN if orphan else refusal) from refusal
+                group.doubtful.setdefault(name, index)  # deleted; or a rule or a cascade gave it another key
+        for name, index in group.doubtful.items() if group else ():
+            if any((name, key) not in group.written for key in await self._tx.made_since(name, group.since)):
+                raise GroupScopeError(index, _outside())
 
     async def _is_orphan(self, table: SyncedTable, values: Mapping[str, Value]) -> bool:
         """Whether a parent that the database insists on is not there."""
@@ -229,7 +241,9 @@ class Judge:
         if table.name in self._grant_tables:
             self.forget_grants()
         if changed and self._group and mutation.operation != "D":
-            self._group.written.setdefault((table.name, mutation.key), self.place)
+            first = self._group.written.setdefault((table.name, mutation.key), self.place)
+            if mutation.operation == "I" and first != self.place:
+                self._group.doubtful.setdefault(table.name, first)
         elif changed and mutation.operation != "D":
             await self._check_scope_after(table, mutation.key, before)
         return changed
@@ -237,14 +251,9 @@ class Judge:
     async def _check_scope_after(self, table: SyncedTable, key: Key, before: Iterable[str]) -> None:
         """`before`: the buckets that held the row; none for a new one."""
         after = await self._tx.buckets_of(table.name, key)
-        if not after & await self._write_scope(table):
-            leaving = any(self._plan.scopes[bucket_scope(bucket)].own_edit_may_leave for bucket in before)
-            if not leaving:
-                raise Reject(
-                    "scope",
-                    "The row would not be, or would no longer be, among those you may change. "
-                    "The office has kept what you wrote.",
-                )
+        may_leave = any(self._plan.scopes[bucket_scope(bucket)].own_edit_may_leave for bucket in before)
+        if not may_leave and not after & await self._write_scope(table):
+            raise _outside()
 
     # ------------------------------------------------------------ the three operations
     async def _insert(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:

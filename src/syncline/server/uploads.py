@@ -319,7 +319,7 @@ class _Run:
         for number, wave in enumerate(prepared.waves):
             await tx.begin_wave([prepared.mutations[place] for place in wave])
             if as_one and not number:
-                await judge.begin_group(prepared.mutations)
+                await judge.begin_group(prepared.mutations, stamps[0])
             at = 0
             while at < len(wave):
                 trial.at = judge.place = wave[at]

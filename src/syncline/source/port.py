@@ -351,6 +351,11 @@ class WriteTransaction(Protocol):
         """The buckets that hold the row now."""
         ...
 
+    async def made_since(self, table: str, stamp: Stamp) -> list[Key]:
+        """Keys of the rows that came to be by this transaction's writes of this stamp and later ones of its writer,
+        also by what the company's rules and cascades made of them."""
+        ...
+
     async def touch(self, table: str, key: Key, columns: Iterable[str] = (), stamp: Stamp | None = None) -> None:
         """Have the next cut refresh the key's image; raise the stamps of `columns` to `stamp`."""
         ...

@@ -85,7 +85,6 @@ def test_a_day_in_the_music_store(office: Office) -> None:
     assert (report["errors"], report["refused_tables"], report["unsynced_tables"]) == ([], [], [])
     assert [scope["buckets"] for scope in report["scopes"]] == [59, 1]
     office.must("provision")
-    assert office.must("provision", "--json").json["created"] == []
     with office.serving():
         jane, margaret, steve = devices = office.devices(jane=JANE, margaret=MARGARET, steve=STEVE)
         office.sync(*devices)
@@ -108,7 +107,7 @@ def test_a_day_in_the_music_store(office: Office) -> None:
             "FROM customer ORDER BY customer_id LIMIT 1",
             "INSERT INTO invoice_line SELECT 9002, 9001, track_id, '0.75', 2 FROM track LIMIT 1",
         )
-        office.sync(*devices)
+        office.sync(jane, steve)
         office.sync(*devices)
         office.in_step(SELECTS, *devices)
         assert office.ask("SELECT total, invoice_date FROM invoice WHERE invoice_id = 9001") == [

@@ -12,7 +12,7 @@ from syncline.log import logger
 from syncline.model.scopes import Plan
 from syncline.source.postgres import provision as provisioning
 from syncline.source.postgres.belongings import read_meta
-from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.connections import Connections, keep_to_ours
 from syncline.source.postgres.generations import mark_gaps
 from syncline.source.postgres.installed import (
     capture_fingerprint,
@@ -60,11 +60,11 @@ async def adopt(connections: Connections, plan: Plan, served: Attachment | None,
     """Like `attach`, with capture put back where it is lost and that is this process's to do. Tables that it may not
     put capture on are left out until somebody has. `served`: what it served until now."""
     try:
-        async with connections.snapshot() as db:
+        async with connections.catalogue() as db:
             return await attach(db, plan)
     except SchemaChangedError:
         refused = await put_back(connections, plan, served, tell)
-    async with connections.snapshot() as db:  # what was changed once more since then is put back next time
+    async with connections.catalogue() as db:  # what was changed once more since then is put back next time
         attachment = await attach(db, plan, refused)
     broken = attachment.standing.broken
     if broken:  # what is missed from now on is sent anew once capture is back
@@ -83,6 +83,7 @@ async def put_back(connections: Connections, plan: Plan, served: Attachment | No
     process, has to. The answer: tables that this role may not put it on."""
     db, refused = await connections.direct(), set[str]()
     try:
+        await keep_to_ours(db)
         await _require_ours_to_do(db, plan, served)
         await provisioning.provision(connections, plan, "", tell, refused)
         return frozenset(refused)

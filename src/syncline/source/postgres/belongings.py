@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 import asyncpg
@@ -14,6 +14,7 @@ from syncline.errors import SourceError
 from syncline.model.scopes import Plan
 from syncline.source.postgres.capture import Capture
 from syncline.source.postgres.catalogue import queries
+from syncline.source.postgres.contents import NOTHING, Contents
 from syncline.source.postgres.trigger_sql import ROW_TRIGGER, TRIGGERS, function_digest
 
 Arguments = tuple[list[str], list[str], list[str], list[str], list[str]]
@@ -44,7 +45,7 @@ class TableState:
     """`host` and `capture` are texts to compare; `members`: the table and all its partitions, quoted -> oid, empty
     where there is no such table; `subscribed`: those of them that a subscription fills; `is_hidden`: policies would
     hide rows from this role; `changelog` is the mark on our table, `function` a digest of its body: None where there is
-    none; `ours` the oids of the two."""
+    none; `ours` the oids of the two. `contents` is compared by its own ways."""
 
     host: str
     members: Mapping[str, int]
@@ -55,6 +56,7 @@ class TableState:
     ours: tuple[int | None, int | None]
     is_hidden: bool = False
     subscribed: tuple[str, ...] = ()
+    contents: Contents = field(default=NOTHING, compare=False)
 
     def is_complete(self, capture: Capture) -> bool:
         """Whether all that `capture` needs stands, whoever put it there."""
@@ -75,12 +77,23 @@ class TableState:
 
 def base_script() -> str:
     """What provisioning adds whatever the plan is."""
-    return resources.files("syncline.source.postgres").joinpath("tables.sql").read_text(encoding="utf-8")
+    return _text("tables.sql") + only_ours()
+
+
+def only_ours() -> str:
+    """What ends a transaction that has made something of ours."""
+    return _text("only_ours.sql")
+
+
+def _text(file: str) -> str:
+    return resources.files("syncline.source.postgres").joinpath(file).read_text(encoding="utf-8")
 
 
 async def read_states(db: asyncpg.Connection, captures: Mapping[str, Capture]) -> dict[str, TableState]:
     """Of every captured table. Where nothing of ours is there the answer is empty."""
-    rows = await db.fetch(queries("belongings.sql")["state"], *state_arguments(captures))
+    arguments = state_arguments(captures)
+    rows = await db.fetch(queries("belongings.sql")["state"], *arguments)
+    contents = dict(await db.fetch(queries("contents.sql")["contents"], *arguments[:3]))
     found = {}
     for row in rows:
         triggers = [
@@ -97,6 +110,7 @@ async def read_states(db: asyncpg.Connection, captures: Mapping[str, Capture]) -
             (row["changelog_oid"], row["function_oid"]),
             row["is_hidden"],
             tuple(json.loads(row["subscribed"])),
+            Contents.parse(json.loads(contents.get(row["name"], "{}"))),
         )
     return found
 
@@ -120,7 +134,8 @@ async def view_oids(db: asyncpg.Connection, plan: Plan) -> list[int]:
         return []
     rows = await db.fetch(
         "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE c.relkind IN ('v', 'm') AND CASE WHEN n.nspname = current_schema() THEN c.relname::text "
+        "WHERE c.relkind IN ('v', 'm') AND CASE WHEN n.nspname = "
+        "coalesce(nullif(current_setting('syncline.home', true), ''), current_schema()) THEN c.relname::text "
         "ELSE n.nspname || '.' || c.relname END = ANY($1::text[]) ORDER BY c.oid",
         names,
     )

@@ -3,7 +3,7 @@
 -- name: state
 -- Of the captured tables $1, called $3 in schema $2, with our changelogs $4 and functions $5: `host` what each looks
 -- like, `members` it and its partitions, `subscribed` those of them that a subscription fills, `triggers` ours on them,
--- `capture` the changelog and the function.
+-- `capture` the changelog and the function; `is_hidden`: policies would hide rows of it from this role.
 WITH RECURSIVE wanted AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
     AS w(name, schema_name, relation, changelog, function)
@@ -77,7 +77,7 @@ SELECT
    WHERE r.ev_class = ANY($3::oid[]));
 
 -- name: details
--- As `versions`, of what else belongs to relations $1, and of our functions $2.
+-- As `versions`, of what else belongs to relations $1, of our functions $2, and of the enum types $3.
 SELECT
   (SELECT string_agg(concat_ws(':', a.attrelid, a.attnum, a.xmin), ' ' ORDER BY a.attrelid, a.attnum)
    FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0),
@@ -91,7 +91,9 @@ SELECT
   (SELECT string_agg(concat_ws(':', d.oid, d.xmin), ' ' ORDER BY d.oid)
    FROM pg_attrdef d WHERE d.adrelid = ANY($1::oid[])),
   (SELECT string_agg(s.srrelid::text, ' ' ORDER BY s.srrelid)
-   FROM pg_subscription_rel s WHERE s.srrelid = ANY($1::oid[]));
+   FROM pg_subscription_rel s WHERE s.srrelid = ANY($1::oid[])),
+  (SELECT string_agg(concat_ws(':', e.oid, e.xmin), ' ' ORDER BY e.oid) FROM pg_enum e
+   WHERE e.enumtypid = ANY($3::oid[]));
 
 -- name: ours
 -- Relations with triggers of ours, and those triggers: all, or those that call the function $1.

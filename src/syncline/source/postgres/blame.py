@@ -7,23 +7,32 @@ from asyncpg.exceptions import PostgresError
 from syncline.log import logger
 from syncline.source.port import PiecemealError
 from syncline.source.postgres.layout import PlanSql, TableSql
-from syncline.source.postgres.refusals import Treatment, refusal_of, state_of, treatment
+from syncline.source.postgres.refusals import Treatment, is_timeout, refusal_of, state_of, treatment
 
 _log = logger("upload")
 
 
 class Blame:
-    """Of one transaction. `has_role`: the company's tables are written under a role that need not have every right."""
+    """Of one transaction. `has_role`: the company's tables are written under a role that need not have every right.
+    `was_slow`: an earlier try took too long."""
 
-    def __init__(self, sql: PlanSql, *, has_role: bool, is_last_try: bool) -> None:
+    def __init__(self, sql: PlanSql, *, has_role: bool, is_last_try: bool, was_slow: bool = False) -> None:
         self._sql = sql
         self._has_role = has_role
         self._is_last_try = is_last_try
+        self._was_slow = was_slow
+
+    def of_write(self, table: str, error: PostgresError, *, together: bool) -> Exception:
+        """Like `of`. A write that takes too long is given a second chance, and no third: it holds the hosts up."""
+        return self._of(table, error, together, self._is_last_try or (self._was_slow and is_timeout(error)))
 
     def of(self, table: str, error: PostgresError, *, together: bool) -> Exception:
         """What to raise. The error itself where it is not the data's fault; PiecemealError where it is not known which
         mutation's fault it is."""
-        is_datas = treatment(error, is_last_try=self._is_last_try) is Treatment.REJECT
+        return self._of(table, error, together, self._is_last_try)
+
+    def _of(self, table: str, error: PostgresError, together: bool, is_last_try: bool) -> Exception:
+        is_datas = treatment(error, is_last_try=is_last_try) is Treatment.REJECT
         if not is_datas and not (self._has_role and state_of(error) == "42501"):
             return error
         if together:

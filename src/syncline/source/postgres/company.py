@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.errors import AuthError
 from syncline.model.merge import Stamp
 from syncline.source.port import Claims
+from syncline.source.postgres.refusals import state_of
+from syncline.source.postgres.trigger_sql import STAMP_SETTING, seal_sql
 
-_STAMP = "set_config('syncline.stamp', $1, true), set_config('syncline.writer', $2, true)"
+_STAMP = (
+    f"set_config('{STAMP_SETTING}', concat_ws(':', $1::text, $2::text, "
+    f"(SELECT {seal_sql('p.secret', '$1::text', '$2::text')} FROM syncline.pulse AS p)), true)"
+)
+_NO_SUCH_CHARACTER = {"22P05", "22021"}
 PIECEMEAL_GROUPS = 100
 """So many groups of a table are written row by row after one in which the company's rules wrote its rows again."""
 
@@ -61,14 +68,25 @@ class Company:
         self._is_on = False
 
     async def tell(self, settings: Mapping[str, str]) -> None:
-        """For the whole transaction."""
+        """For the whole transaction. AuthError for a text that the database cannot hold."""
         for name, text in settings.items():
-            await self._db.execute("SELECT set_config($1, $2, true)", name, text)
+            try:
+                await self._db.execute("SELECT set_config($1, $2, true)", name, text)
+            except PostgresError as error:
+                if state_of(error) not in _NO_SUCH_CHARACTER:
+                    raise
+                raise AuthError(
+                    f'The setting "{name}" of [source.session] has a character that the database cannot hold.',
+                    hint="Have the identity provider send the claim in the characters of the database's encoding.",
+                    code="claim_missing",
+                    status=403,
+                ) from error
 
     async def enter(self, stamp: Stamp | None = None) -> None:
         """What follows is done with the company's role, and carries the stamp."""
         wanted, arguments = [], []
         if stamp is not None:
+            await self.leave()  # the company's role may not read what the stamp is sealed with
             wanted.append(_STAMP)
             arguments += [str(stamp.time_us), str(stamp.writer)]
         if self.role and not self._is_on:

@@ -33,6 +33,8 @@ STATEMENTS_KEPT = 300
 """Prepared on one connection, where no pooler stands between."""
 
 STATEMENT_SECONDS = 30.0
+UPLOAD_STATEMENT_SECONDS = 5.0
+"""One statement of an upload, whatever rules of the company's it sets off: hosts wait for the rows it has locked."""
 LOCK_SECONDS = 0.8
 """Below PostgreSQL's deadlock_timeout of 1 s: of us and a host that wait for each other it is we who give way."""
 STANDSTILL_SECONDS = 30.0
@@ -55,6 +57,13 @@ EXACT = {
 """Settings by which values have one exact text; no policy hides rows from us; and no statement of a few milliseconds is
 compiled for a hundred."""
 
+_BEGINNINGS = {
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+}
+"""Of sessions of our own: what a BEGIN that says nothing means, whatever the database or the role has."""
+
 _LIMITS = {
     "statement_timeout": f"{int(STATEMENT_SECONDS * 1000)}ms",
     "lock_timeout": f"{int(LOCK_SECONDS * 1000)}ms",
@@ -63,7 +72,21 @@ _LIMITS = {
 
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
 _SERVER_KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
-_SESSION = {**EXACT, **_SERVER_KEEPALIVE, **_LIMITS}
+_SESSION = {**EXACT, **_BEGINNINGS, **_SERVER_KEEPALIVE, **_LIMITS}
+
+
+_OURS = (
+    "SELECT pg_catalog.set_config('syncline.home', pg_catalog.current_schema(), {local}), "
+    "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', {local})"
+)
+"""Statements of ours find nothing that somebody else has put in their way: whoever may create functions or operators in
+a schema of the role's search_path would have them run with its rights. `syncline.home` tells which schema is the
+company's own."""
+
+
+async def keep_to_ours(session: asyncpg.Connection) -> None:
+    """From now on nothing of the company's is found without its schema."""
+    await session.execute(_OURS.format(local=False))
 
 
 def milliseconds(seconds: float) -> str:
@@ -91,6 +114,13 @@ class Connections:
             yield db
 
     @contextlib.asynccontextmanager
+    async def catalogue(self, **settings: str) -> AsyncIterator[asyncpg.Connection]:
+        """As `snapshot`, for statements that name no table or function of the company's without its schema."""
+        ours = _OURS.format(local=True)
+        async with self._begun("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings, ours) as db:
+            yield db
+
+    @contextlib.asynccontextmanager
     async def transaction(self, **settings: str) -> AsyncIterator[asyncpg.Connection]:
         """READ COMMITTED: committed at the end, rolled back on error. What is the data's fault comes as asyncpg has
         it, also out of COMMIT; all else as SourceError. Savepoints are the caller's own statements."""
@@ -102,6 +132,7 @@ class Connections:
         wanted = {
             "application_name": "syncline",
             **EXACT,
+            **_BEGINNINGS,
             **_SERVER_KEEPALIVE,
             "lock_timeout": milliseconds(LOCK_SECONDS),
             **settings,
@@ -129,7 +160,9 @@ class Connections:
 
     # ------------------------------------------------------------ pooled transactions
     @contextlib.asynccontextmanager
-    async def _begun(self, begin: str, settings: Mapping[str, str]) -> AsyncIterator[asyncpg.Connection]:
+    async def _begun(
+        self, begin: str, settings: Mapping[str, str], first: str = ""
+    ) -> AsyncIterator[asyncpg.Connection]:
         pool = await self._opened()
         try:
             db = await pool.acquire(timeout=ACQUIRE_SECONDS)
@@ -138,7 +171,7 @@ class Connections:
                 raise source_error(error) from error
             raise
         try:
-            await db.execute(self._begin_sql(begin, settings))
+            await db.execute(self._begin_sql(begin, settings) + first)
             yield db
             if await db.execute("COMMIT") != "COMMIT":
                 raise SourceBusyError("A transaction had failed before its end.", hint="It is tried again.")

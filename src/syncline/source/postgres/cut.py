@@ -20,6 +20,8 @@ from syncline.source.postgres.generations import raise_generations, raised_by, r
 from syncline.source.postgres.layout import PlanSql, TableSql
 from syncline.source.postgres.stamps_sql import fold_sql
 
+SKEW_US = 60_000_000
+"""So far the clock of the database may be ahead of ours; a stamp beyond it moves neither head nor floor."""
 _log = logger("sequencer")
 
 
@@ -84,6 +86,7 @@ class Cut:
             return None
         await checkpoint_sql.touch_grants(self.db, self.sql.grant_scopes.keys() & set(dirty), number)
         newest = max((batch.newest_us for batch in self.batches.values()), default=0)
+        newest = min(newest, max(now_us + SKEW_US, head.time_us + 1))
         time_us = max(now_us, head.time_us + 1, newest)
         await checkpoint_sql.raise_floor(self.db, newest)
         await self.db.execute(

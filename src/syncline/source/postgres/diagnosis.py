@@ -18,11 +18,13 @@ from syncline.model.scope_checks import index_statement, missing_indexes
 from syncline.model.scopes import Plan
 from syncline.source.port import Finding
 from syncline.source.postgres import adopting, suspending
+from syncline.source.postgres.belongings import read_meta
 from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.checkpoint_sql import LOCK_KEYS
 from syncline.source.postgres.connections import Connections
 from syncline.source.postgres.names import ours, table_sql
 from syncline.source.postgres.registry import require_provisioned
+from syncline.source.postgres.roles import SERVICE
 
 STATEMENT_TIMEOUT = "5s"
 HELD_SECONDS = 1800.0
@@ -34,6 +36,7 @@ DEAD_ROWS_MAX = 1_000_000
 COUNTED_MAX = 1_000_000
 POOLER_TRIES = 3
 _SQL = queries("diagnosis.sql")
+_KINDS = ("TABLES", "SEQUENCES")
 Row = Mapping[str, Any]
 
 
@@ -44,7 +47,7 @@ async def diagnose(connections: Connections, plan: Plan | None) -> list[Finding]
         async with connections.snapshot(statement_timeout=STATEMENT_TIMEOUT) as db:
             found += [finding async for finding in _in_database(db, plan)]
         if plan is not None and not any(finding.code in _MISFITS for finding in found):
-            async with connections.snapshot(statement_timeout=STATEMENT_TIMEOUT) as db:
+            async with connections.catalogue(statement_timeout=STATEMENT_TIMEOUT) as db:
                 await adopting.attach(db, plan)
     except SourceError as error:
         found.insert(0, Finding(error.message, error.hint, error.error_code))
@@ -133,6 +136,11 @@ async def _rights(db: asyncpg.Connection, plan: Plan, role: str) -> AsyncIterato
         tables = [*by_table, *(ours(name) for name in missing)]
         what = f"The role {quote(role)} lacks rights on {_listed(tables)}."
         yield Finding(what, _typed(*grants), "service_rights")
+    strangers = [row["role"] for row in await db.fetch(_SQL["strangers"], await read_meta(db, SERVICE))]
+    if strangers:
+        what = f"Others have rights on what capture has noted of everybody's rows: {', '.join(strangers)}."
+        revoke = (f"REVOKE ALL ON ALL {kind} IN SCHEMA syncline FROM {', '.join(strangers)};" for kind in _KINDS)
+        yield Finding(what, _typed(*revoke), "foreign_rights")
     names = [table_sql(plan.schema.table(name)) for name in plan.captured_tables]
     hidden = [row["table"] for row in await db.fetch(_SQL["row_security"], names)]
     if hidden:
@@ -231,7 +239,7 @@ def _settings(server: Row) -> Iterator[Finding]:
         what = f"The database's clock is {abs(apart):.0f} s {which} this machine's: who wrote last is told by both."
         yield Finding(what, "Have both follow a time server (NTP).", "clock_apart")
     if server["prepared_max"]:
-        what = "max_prepared_transactions is not 0: a database at rest is looked at once a second, and rings no bell."
+        what = "max_prepared_transactions is not 0: a database at rest rings no bell, and is looked at four times a second."
         yield Finding(what, "Set it to 0 if nobody uses PREPARE TRANSACTION.", "doorbell_off", is_note=True)
 
 

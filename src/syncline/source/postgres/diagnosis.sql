@@ -47,6 +47,15 @@ SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.
 WHERE n.nspname = 'syncline' AND c.relkind = 'r' AND NOT has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE')
 ORDER BY 1;
 
+-- name: strangers
+-- Who else than the owner, this role and the one that serves has rights on what is ours.
+SELECT CASE WHEN r.grantee = 0 THEN 'PUBLIC' ELSE r.grantee::regrole::text END AS role
+FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS r
+WHERE c.relnamespace = to_regnamespace('syncline') AND c.relkind IN ('r', 'S') AND r.grantee <> c.relowner
+  AND r.grantee <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+  AND coalesce((SELECT rolname FROM pg_roles WHERE oid = r.grantee), '')::text <> coalesce($1::text, '')
+GROUP BY r.grantee ORDER BY 1;
+
 -- name: row_security
 SELECT wanted.name AS "table" FROM unnest($1::text[]) AS wanted(name)
 WHERE row_security_active(to_regclass(wanted.name)) ORDER BY 1;

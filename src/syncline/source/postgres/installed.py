@@ -14,6 +14,7 @@ from syncline.errors import NotProvisionedError, SchemaChangedError
 from syncline.model.scopes import Plan, SyncedTable
 from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, read_states, set_meta
 from syncline.source.postgres.capture import Capture, captures
+from syncline.source.postgres.contents import Contents
 from syncline.source.postgres.introspect import introspect
 from syncline.source.postgres.suspending import is_watched
 from syncline.source.postgres.trigger_sql import function_digest
@@ -38,8 +39,20 @@ class Installed:
 
     @property
     def fits(self) -> bool:
-        """Whether everything stands, and nobody has touched it since."""
-        return self.state.is_complete(self.capture) and self.record == record_of(self.state)
+        """Whether everything stands, nobody has touched it since, and all of it has been written down."""
+        return self.stands and self.state.contents.is_within(Contents.parse((self.record or {})["contents"]))
+
+    @property
+    def stands(self) -> bool:
+        """As `fits`, but for columns and labels that have come since."""
+        if self.record is None or not self.state.is_complete(self.capture) or self.is_rewritten(restored=False):
+            return False
+        return {**self.record, "contents": None} == {**record_of(self.state), "contents": None}
+
+    @property
+    def is_as_before(self) -> bool:
+        """As `fits`, after a restore or an upgrade."""
+        return self.state.is_complete(self.capture) and not self.is_rewritten(restored=True)
 
     @property
     def has_changelog(self) -> bool:
@@ -55,10 +68,19 @@ class Installed:
         """What a subscription has filled without anybody noticing."""
         return set(self.state.subscribed) - set(self.record.get("subscribed", ()) if self.record else ())
 
+    def is_rewritten(self, *, restored: bool) -> bool:
+        """Whether DDL may have given columns other values, of which no trigger hears."""
+        if self.record is None or "contents" not in self.record:
+            return True
+        known = Contents.parse(self.record["contents"])
+        return self.state.contents.differs_in_words(known) if restored else self.state.contents.may_differ(known)
+
     def is_continuous(self, *, restored: bool) -> bool:
         """Whether no change can have been missed since capture was put in, but for what `new_members` brought along.
         `restored`: the whole database was written anew by a restore or an upgrade."""
         if self.record is None or set(self.record["members"]) - self.state.members.keys() or self.new_subscribed:
+            return False
+        if self.is_rewritten(restored=restored):
             return False
         if is_watched(self.name, self.state):
             return not self.state.subscribed
@@ -83,6 +105,7 @@ def record_of(state: TableState) -> dict[str, Any]:
         "capture": state.capture,
         "function": state.function,
         "changelog": state.changelog,
+        "contents": state.contents.record(),
     }
 
 
@@ -109,7 +132,7 @@ async def note_restored(db: asyncpg.Connection, plan: Plan) -> None:
     installed = await read_installed(db, captures(plan))
     if was_restored(installed):
         for name, each in installed.items():
-            if each.state.is_complete(each.capture):
+            if each.is_as_before:
                 await set_meta(db, RECORD + name, json.dumps(record_of(each.state), ensure_ascii=False))
 
 
@@ -159,7 +182,7 @@ async def verify(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[st
     lost = frozenset(
         name
         for name, each in installed.items()
-        if not (each.fits or (restored and each.state.is_complete(each.capture)))
+        if not (each.fits or (restored and each.is_as_before))
     )
     if unexpected := lost - (lost_for_good or frozenset()):
         raise SchemaChangedError(

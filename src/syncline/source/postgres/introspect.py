@@ -149,6 +149,7 @@ def _column(row: Row, types: Types) -> Column:
         kind=kind,
         base=base,
         collate=collate,
+        computed_from=None if row["computed_from"] is None else tuple(row["computed_from"]),
     )
 
 
@@ -205,6 +206,8 @@ def _checked(table: Table, trimmed: set[tuple[str, str]]) -> Table:
     for column in table.columns:
         kind = "trimmed" if (table.name, column.name) in trimmed else column.kind
         vague = inexact(kind, column.base, bool(column.collation), column.collation)
+        if column.computed_from is not None:
+            vague = vague or "no value of its own: it is computed whenever it is read"
         columns.append(replace(column, kind=kind, inexact=vague))
     refusal, remedy = table.refusal, table.remedy
     if not refusal:

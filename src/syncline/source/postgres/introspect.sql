@@ -2,7 +2,7 @@
 
 -- name: server
 SELECT current_setting('server_version_num')::int4 AS version, current_setting('server_version') AS version_text,
-       current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS standby, current_schema() AS home;
+       current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS standby, coalesce(nullif(current_setting('syncline.home', true), ''), current_schema()) AS home;
 
 -- name: relations
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relpersistence::text AS persistence,
@@ -24,7 +24,13 @@ SELECT a.attrelid AS relation, a.attnum AS number, a.attname AS name, a.atttypid
        format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null, a.attgenerated::text AS generated,
        a.attidentity::text AS identity, pg_get_expr(d.adbin, d.adrelid) AS default_text,
        a.attcollation AS collation_id, l.collname AS collation, ln.nspname AS collation_schema,
-       coalesce(NOT l.collisdeterministic, false) AS is_loose
+       coalesce(NOT l.collisdeterministic, false) AS is_loose,
+       CASE WHEN a.attgenerated = 'v' THEN ARRAY(
+         SELECT b.attname::text FROM pg_depend p
+         JOIN pg_attribute b ON b.attrelid = p.refobjid AND b.attnum = p.refobjsubid
+         WHERE p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
+           AND p.refobjid = a.attrelid AND p.refobjsubid > 0 AND p.refobjsubid <> a.attnum ORDER BY b.attnum
+       ) END AS computed_from
 FROM pg_attribute a
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_collation l ON l.oid = a.attcollation

@@ -14,6 +14,7 @@ import asyncpg
 from asyncpg.exceptions import InterfaceError, PostgresError
 
 from syncline.errors import SourceBusyError
+from syncline.log import logger
 from syncline.source.postgres.checkpoint_sql import LOCK_KEYS
 from syncline.source.postgres.connections import Connections, milliseconds
 from syncline.source.postgres.trouble import is_connection_lost, source_error
@@ -24,6 +25,7 @@ BEAT_SECONDS = 0.8
 CLOSE_SECONDS = 2.0
 STATEMENTS_KEPT = 2_000
 IDLE_SESSION_TIMEOUT_SINCE = 14
+_log = logger("sequencer")
 DOORBELL, HEAD_MOVED = "syncline", "syncline_head"
 """Channels: a host's commit while the sequencer sleeps; a new checkpoint."""
 
@@ -52,10 +54,25 @@ class Lease:
                 raise _lost("it has ended")
             try:
                 yield db
+            except (asyncio.CancelledError, GeneratorExit):
+                await self._leave_nothing_begun(db)
+                raise
             except Exception as error:
                 if is_connection_lost(error) or db.is_closed():
                     await self._drop()
                     raise _lost(str(error)) from error
+                raise
+
+    async def _leave_nothing_begun(self, db: asyncpg.Connection) -> None:
+        """Whoever was cancelled may stand in the midst of a transaction, also where the driver has not heard of its
+        BEGIN yet."""
+        if db.is_closed():
+            return
+        try:
+            await db.execute("ROLLBACK", timeout=CLOSE_SECONDS)
+        except BaseException as error:
+            db.terminate()  # a transaction ends with its session
+            if not isinstance(error, Exception):
                 raise
 
     @property
@@ -95,9 +112,11 @@ class Lease:
             await asyncio.sleep(BEAT_SECONDS)
             if self._turn.locked() or self._session is None:
                 continue
-            with contextlib.suppress(SourceBusyError):  # whoever uses it next is told
+            try:
                 async with self.session() as db:
                     await db.execute("SELECT 1")
+            except Exception as error:  # whoever uses it next is told; the beats go on whatever it was
+                _log.debug("the sequencer's session did not answer: %s", error)
 
     async def release(self) -> None:
         """Let another one become active; the session ends."""

@@ -10,7 +10,7 @@ import asyncpg
 
 from syncline.errors import SourceBusyError
 from syncline.source.postgres.checkpoint_sql import LOCK_KEYS as SEQUENCER_LOCK
-from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.connections import Connections, keep_to_ours
 from syncline.source.postgres.trouble import is_trouble, source_error
 
 __all__ = ["MIGRATION_LOCK", "PROVISION_LOCK", "SEQUENCER_LOCK", "alone", "patiently", "take_lock"]
@@ -35,6 +35,7 @@ async def alone(connections: Connections) -> AsyncIterator[asyncpg.Connection]:
     """A session in which capture may be changed, while no other changes it. Trouble comes as SourceError."""
     db = await connections.direct()
     try:
+        await keep_to_ours(db)
         if not await take_lock(db, PROVISION_LOCK):
             raise SourceBusyError("Capture is being put in or taken out by another process.", hint="Try again.")
         yield db
@@ -54,7 +55,7 @@ async def patiently(
     pause, waited = PAUSE_FIRST_SECONDS, 0.0
     while True:
         try:
-            async with db.transaction():
+            async with db.transaction(isolation="read_committed"):  # each statement sees what was waited for
                 await work()
             return
         except _WAITS as error:

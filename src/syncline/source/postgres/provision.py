@@ -115,9 +115,12 @@ async def _put_in(work: _Work, capture: Capture) -> None:
     """Inside a transaction. The sequencer is kept out first, as it locks in that order, too."""
     db, name = work.db, capture.table.name
     found = (await read_installed(db, {name: capture}))[name]
-    is_missed = not found.is_continuous(restored=work.restored)
-    if not found.state.is_complete(capture):
+    is_whole = found.state.is_complete(capture)
+    if not is_whole:
         await db.execute(f"LOCK TABLE syncline.checkpoint IN EXCLUSIVE MODE; {lock_statement(capture)}")
+        found = (await read_installed(db, {name: capture}))[name]
+    is_missed = not found.is_continuous(restored=work.restored)
+    if not is_whole:
         is_missed = await _keep_stamps(work, found) or is_missed
         await db.execute(";\n".join(capture_statements(capture)))
         found = (await read_installed(db, {name: capture}))[name]
@@ -183,7 +186,7 @@ async def pending_changes(db: asyncpg.Connection, plan: Plan) -> list[str]:
     installed = await read_installed(db, captures(plan))
     rows = await db.fetch("SELECT name FROM syncline.meta WHERE starts_with(name, $1) ORDER BY name", RECORD)
     gone = [name for (text,) in rows if (name := text.removeprefix(RECORD)) not in plan.captured_tables]
-    changes = [f'install capture on "{name}"' for name in plan.captured_tables if not installed[name].fits]
+    changes = [f'install capture on "{name}"' for name in plan.captured_tables if not installed[name].stands]
     return changes + [f'remove capture from "{name}"' for name in gone]
 
 

@@ -104,7 +104,7 @@ def _failure(query: str, reason: str, hint: str) -> ConfigError:
 async def _define_view(db: asyncpg.Connection, query: str) -> int:
     """The number of columns that it answers."""
     sql, _ = parameters.positional(query)
-    prepared = await db.prepare(sql, name="")
+    prepared = await db.prepare(sql)
     try:
         width = await _width(db, f"SELECT * FROM (\n{sql}\n) AS q")
     except PostgresError as error:
@@ -124,7 +124,7 @@ async def _define_view(db: asyncpg.Connection, query: str) -> int:
 
 
 async def _width(db: asyncpg.Connection, query: str) -> int:
-    return len((await db.prepare(query, name="")).get_attributes())
+    return len((await db.prepare(query)).get_attributes())
 
 
 async def _tree(db: asyncpg.Connection) -> tuple[Tree, dict[int, str]]:

@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import asyncpg
+from asyncpg.exceptions import UniqueViolationError
 
 from syncline.clock import Clock
+from syncline.errors import SourceBusyError
 from syncline.source.port import DeviceRow, StoredOutcome
 from syncline.source.recording import Line, conflict_lines, outcome_line, rejection_line
 
@@ -65,7 +67,12 @@ class Records:
     async def flush(self) -> None:
         for statement, lines in self._lines.items():
             if lines:
-                await self._db.execute(statement, *map(list, zip(*lines, strict=True)))
+                try:
+                    await self._db.execute(statement, *map(list, zip(*lines, strict=True)))
+                except UniqueViolationError as error:
+                    if error.constraint_name != "outcome_by_id":
+                        raise
+                    raise SourceBusyError("Another device sent the same change at the same time.") from error
                 lines.clear()
 
     async def finish_device(self, device: DeviceRow, last: int, last_stamp_us: int, floor: int) -> None:

@@ -65,7 +65,7 @@ def treatment(error: PostgresError, *, is_last_try: bool = False) -> Treatment:
     the number of a deadlock, a trigger that never ends), it is believed until the last try."""
     state = state_of(error)
     found = TREATMENTS.get(state[:2], Treatment.REJECT)
-    if found is Treatment.RESTART and is_last_try and (is_raised(error) or state == "57014"):
+    if found is Treatment.RESTART and is_last_try and (is_raised(error) or is_timeout(error)):
         return Treatment.REJECT
     if state.startswith("XX0") and state != "XX000":
         return Treatment.STOP
@@ -79,6 +79,11 @@ def treatment(error: PostgresError, *, is_last_try: bool = False) -> Treatment:
 def state_of(error: PostgresError) -> str:
     """Its SQLSTATE."""
     return str(getattr(error, "sqlstate", None) or "")
+
+
+def is_timeout(error: BaseException | None) -> bool:
+    """Whether the database gave a statement up, for its time or because somebody cancelled it."""
+    return isinstance(error, PostgresError) and state_of(error) == "57014"
 
 
 def is_raised(error: PostgresError) -> bool:

@@ -19,6 +19,8 @@ from syncline.source.postgres.trigger_sql import dollar_quoted
 
 GRANTED = "granted"
 """The name in `meta` of what was granted: a list of [role, privilege, on what]."""
+SERVICE = "service"
+"""The name in `meta` of the role that serves, where it is not the owner."""
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 
 
@@ -44,8 +46,13 @@ def _rights(plan: Plan) -> Iterator[_Right]:
         for privilege in ("SELECT", *(_WRITES if table.name in writable else ())):
             yield _Right(privilege, "TABLE", table_sql(table))
     for view in sorted({view for views in plan.grant_views.values() for view in views}):
-        schema, point, name = view.rpartition(".")
-        yield _Right("SELECT", "TABLE", f"{quote(schema)}.{quote(name)}" if point else quote(view))
+        schema, _, name = view.rpartition(".")
+        yield _Right("SELECT", "TABLE", f"{quote(schema or _home(plan))}.{quote(name)}")
+
+
+def _home(plan: Plan) -> str:
+    """The schema whose tables are called by their bare names."""
+    return next((t.place[0] for t in plan.schema.tables.values() if t.place and t.place[1] == t.name), "public")
 
 
 def our_grants(role: str) -> tuple[str, ...]:
@@ -56,6 +63,8 @@ def our_grants(role: str) -> tuple[str, ...]:
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {name}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {SCHEMA} TO {name}",
         f"GRANT EXECUTE ON FUNCTION {SCHEMA}.now_us() TO {name}",
+        f"INSERT INTO {SCHEMA}.meta VALUES ({literal(SERVICE)}, {literal(role)}) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     )
 
 

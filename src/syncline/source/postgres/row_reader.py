@@ -55,7 +55,7 @@ class RowReader:
         """Each row and its stamps in one statement, since the sequencer moves stamps from the queue to `row_state`."""
         entry = self._sql.tables[table]
         upload = entry.upload
-        rows = await self._db.fetch(upload.read, *upload.key_arrays(keys), [key_text(key) for key in keys])
+        rows = await self._fetch(group, table, upload.read, keys, [key_text(key) for key in keys])
         group.buckets.update(dict.fromkeys(((table, key) for key in keys), frozenset()))
         there = [keys[row[0] - 1] for row in rows if row[1]]
         if there:
@@ -71,12 +71,22 @@ class RowReader:
             known = {column: stamp for column in entry.synced.values if (stamp := stamps.of(column))}
             group.read[table, key] = RowRead(values, known, stamps.born, stamps.died, group.buckets[table, key])
 
+    async def _fetch(
+        self, group: UploadGroup, table: str, statement: str, keys: Sequence[Key], *more: list[str]
+    ) -> list[asyncpg.Record]:
+        """What the database says of a key, or a rule of the company's on the way to its buckets, is the data's
+        fault."""
+        try:
+            return list(await self._db.fetch(statement, *self._sql.tables[table].upload.key_arrays(keys), *more))
+        except PostgresError as error:
+            raise self._blame.of(table, error, together=group.together) from error
+
     async def find_buckets(self, group: UploadGroup, table: str, keys: Sequence[Key]) -> None:
         keys = list(dict.fromkeys(keys))
         upload = self._sql.tables[table].upload
         found: list[set[str]] = [set() for _ in keys]
         for statement in upload.buckets:
-            for place, bucket in await self._db.fetch(statement, *upload.key_arrays(keys)):
+            for place, bucket in await self._fetch(group, table, statement, keys):
                 found[place - 1].add(bucket)
         for key, buckets in zip(keys, found, strict=True):
             group.buckets[table, key] = frozenset(buckets)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from syncline.model.identifiers import literal
 from syncline.model.scopes import Plan
 from syncline.source.postgres import roles
-from syncline.source.postgres.belongings import base_script
+from syncline.source.postgres.belongings import base_script, only_ours
 from syncline.source.postgres.capture import Capture, captures, changelog_index_sql, changelog_sql
 from syncline.source.postgres.installed import VERSION
 from syncline.source.postgres.names import ours, table_sql
 from syncline.source.postgres.trigger_sql import dollar_quoted, function_sql, trigger_sql
 
+OURS = "SET search_path = pg_catalog, pg_temp"
+"""Whoever runs this may be a superuser, and somebody else may have put operators into the schemas it would look at."""
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '800ms'"
 
 
@@ -36,6 +38,7 @@ END
         f"COMMENT ON TABLE {capture.changelog} IS {mark}",
         *function_sql(capture),
         trigger_sql(capture),
+        only_ours().strip().rstrip(";"),
     )
 
 
@@ -46,9 +49,9 @@ def script(plan: Plan, service_role: str) -> tuple[str, ...]:
         f"INSERT INTO {ours('meta')} VALUES ('version', {literal(VERSION)}) "
         "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
     )
-    statements = ["BEGIN", base_script().strip().rstrip(";"), version, "COMMIT"]
+    statements = [OURS, "BEGIN", base_script().strip().rstrip(";"), version, "COMMIT"]
     for capture in captures(plan).values():
         statements += ["BEGIN", LOCK_TIMEOUT, lock_statement(capture), *capture_statements(capture), "COMMIT"]
     if service_role:
         statements += roles.service_grants(plan, service_role)
-    return tuple(statements)
+    return (*statements, "RESET search_path")

@@ -17,6 +17,7 @@ from asyncpg.exceptions import InterfaceError, PostgresError
 
 from syncline.clock import Clock
 from syncline.errors import SourceError
+from syncline.log import logger
 from syncline.source.port import Checkpoint, Head, TermLostError
 from syncline.source.postgres.adopting import Attachment
 from syncline.source.postgres.capture import Capture
@@ -33,6 +34,7 @@ from syncline.source.postgres.trouble import is_connection_lost, source_error
 from syncline.source.postgres.watchdog import with_patience
 
 T = TypeVar("T")
+_log = logger("sequencer")
 LOCK_SECONDS = 0.1
 """Whoever holds a table against us is the host: a cut waits no longer than this, and comes again."""
 _FENCE = "LOCK TABLE syncline.checkpoint IN EXCLUSIVE MODE"
@@ -73,6 +75,7 @@ class PostgresSequencer:
         if not await self._lease.take():
             return None
         self._scratch = ScratchTables()
+        self._bell.is_in_another_session()
         async with self._lease.session() as db:
             head = await self._told(self._begin(db, attached, term))
             self._attached, self._seen, self.head = attached, Seen(), head
@@ -123,10 +126,21 @@ class PostgresSequencer:
     async def end_term(self, term: str) -> None:
         """Another process may go on."""
         self._attached, self.head = None, None
-        await self._lease.release()
+        await self._leave()
 
     async def close(self) -> None:
-        await self._lease.release()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Who died before could not: its sleep ends by itself."""
+        try:
+            if self._lease.is_held and self._lease.is_open:
+                async with self._lease.session() as db:
+                    await self._told(self._bell.leave(db))
+        except (SourceError, TimeoutError, PostgresError, InterfaceError, OSError) as error:
+            _log.debug("it could not be said that nobody sleeps any more: %s", error)
+        finally:
+            await self._lease.release()
 
     # ------------------------------------------------------------ checkpoint
     async def take_checkpoint(self, term: str) -> Checkpoint | None:
@@ -138,6 +152,7 @@ class PostgresSequencer:
         await self._regain()
         async with self._lease.session() as db:
             self._woken.clear()
+            await self._told(self._scratch.drop_old(db))
             if not await self._told(self._poll(db, attached, term)):
                 await self._told(attached.standing.require(db))
                 return None
@@ -151,6 +166,7 @@ class PostgresSequencer:
             return
         if not await self._lease.take():
             raise _superseded()
+        self._bell.is_in_another_session()
         self._scratch, self._seen, self._all_devices = ScratchTables(), Seen(), True
 
     async def _poll(self, db: asyncpg.Connection, attached: Attachment, term: str) -> bool:

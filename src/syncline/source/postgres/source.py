@@ -95,7 +95,8 @@ class PostgresSource:
         return self._attachment
 
     async def _read(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        async with self._db.snapshot() as db:
+        """What is ours, and what the catalogue says."""
+        async with self._db.catalogue() as db:
             return await work(db)
 
     async def _read_source(

@@ -26,6 +26,10 @@ from syncline.values import Key, Value, key_text, same
 _NUMBERS = {"numeric", "trimmed", "money"}
 _EXACT_KINDS = {"text", "char"}
 """Whatever the database does to such a value it does as it is written, and says so then."""
+_SURE_KEYS = {"smallint", "integer", "bigint", "oid", "boolean", "uuid", "bytes"}
+"""Kinds of which the database takes every value that can be bound. A key is read before it is written, so that nothing
+else may come as far as that unasked."""
+_ALL_CHARACTERS = {"UTF8", "SQL_ASCII"}
 
 
 class _Asked(NamedTuple):
@@ -55,6 +59,7 @@ class Spelling:
     def __init__(self, connection: asyncpg.Connection, sql: PlanSql) -> None:
         self._db = connection
         self._sql = sql
+        self._holds_all_text = str(connection.get_settings().server_encoding) in _ALL_CHARACTERS
 
     def known_key(self, table: str, key: Key) -> Key | None:
         """The key as the source would write it, as far as that is known; None where it cannot be one."""
@@ -95,7 +100,7 @@ class Spelling:
         )
         changes = {}
         for name, (new, was) in mutation.changes.items():
-            column = own.get(name)
+            column = own.get(name) if name in entry.synced.columns else None  # what is hidden is not there
             if column is not None and not column.generated:
                 form = canonical(column, was)
                 was = was if isinstance(form, Unknown) else form
@@ -105,11 +110,13 @@ class Spelling:
             return mutation
         return replace(mutation, key=key, changes=changes)
 
-    @staticmethod
-    def _form(place: int, table: Table, name: str, key_index: int | None, value: Value, asked: list[_Asked]) -> Value:
+    def _form(
+        self, place: int, table: Table, name: str, key_index: int | None, value: Value, asked: list[_Asked]
+    ) -> Value:
         column = table.column(name)
         form = canonical(column, value)
-        if not isinstance(form, Unknown):
+        is_sure = key_index is None or self._is_sure_key(column, value)
+        if is_sure and not isinstance(form, Unknown):
             return form
         try:
             bind(column, value)
@@ -117,9 +124,15 @@ class Spelling:
             raise SourceRefusedError(
                 "type", f'The value of "{name}" cannot be stored: {error}.', place=place
             ) from error
-        if column.kind not in _EXACT_KINDS:
+        if column.kind not in _EXACT_KINDS or not is_sure:
             asked.append(_Asked(place, column, key_index, value))
         return value
+
+    def _is_sure_key(self, column: Column, value: Value) -> bool:
+        """Whether the database takes the value as one of the column's type, if it can be bound."""
+        if column.kind in _EXACT_KINDS:
+            return self._holds_all_text or str(value).isascii()
+        return column.kind in _SURE_KEYS
 
     async def _answers(self, asked: Sequence[_Asked], *, together: bool) -> list[Value]:
         answers: list[Value] = [None] * len(asked)

@@ -22,7 +22,7 @@ from syncline.source.generations import grant_tables, raised_by
 from syncline.source.postgres.belongings import TableState, read_states, view_oids
 from syncline.source.postgres.capture import Capture, captures
 from syncline.source.postgres.catalogue import queries
-from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.connections import STATEMENT_SECONDS, Connections, milliseconds
 from syncline.source.postgres.generations import has_gaps
 from syncline.source.postgres.names import table_sql
 from syncline.source.postgres.watchdog import with_patience
@@ -30,6 +30,9 @@ from syncline.source.postgres.watchdog import with_patience
 T = TypeVar("T")
 VIEWS = ""
 """Under this name stand all views that grants read through."""
+LOCK_WAIT, LOCKS_WAIT = "100ms", "300ms"
+"""How long a reader waits for one table, and for all of them: whoever wants to alter one that it has got already waits
+behind it, and with them everybody else."""
 _GONE = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 
 
@@ -57,6 +60,14 @@ class _Seen:
         return sorted({*self.members, *self.base, *changelogs})
 
     @property
+    def composites(self) -> list[int]:
+        return sorted({int(oid) for state in self.tables.values() for oid in state.contents.composites})
+
+    @property
+    def enums(self) -> list[int]:
+        return sorted({int(key.split(":")[0]) for state in self.tables.values() for key in state.contents.labels})
+
+    @property
     def functions(self) -> list[int]:
         return sorted({state.ours[1] for state in self.tables.values() if state.ours[1]})
 
@@ -67,7 +78,8 @@ class _Seen:
 
 class Standing:
     """Made when a plan is attached, with the schema as it is then. `broken`: captured tables whose capture is lost and
-    cannot be put back by this process, or of which row security hides rows from it; nothing is taken of them, and nothing read of what they lead to."""
+    cannot be put back by this process, or of which row security hides rows from it; nothing is taken of them, and
+    nothing read of what they lead to."""
 
     def __init__(self, plan: Plan, seen: _Seen, views: list[int], broken: frozenset[str]) -> None:
         self._plan = plan
@@ -119,7 +131,7 @@ class Standing:
         now, before = await _look(db, self._captures, self._views), self._seen
         if now.base != before.base:
             return frozenset(self._captures)
-        changed = {name for name in self._captures if now.tables.get(name) != before.tables.get(name)}
+        changed = {name for name in self._captures if _is_other(now.tables.get(name), before.tables.get(name))}
         if now.views != before.views:
             changed.add(VIEWS)
         return frozenset(changed)
@@ -131,7 +143,9 @@ class Standing:
         return tuple(row or ())
 
     async def _read_details(self, db: asyncpg.Connection) -> tuple[str, ...]:
-        row = await db.fetchrow(queries("belongings.sql")["details"], self._seen.relations, self._seen.functions)
+        seen = self._seen
+        relations = [*seen.relations, *seen.composites]
+        row = await db.fetchrow(queries("belongings.sql")["details"], relations, seen.functions, seen.enums)
         return tuple(row or ())
 
     async def require(self, db: asyncpg.Connection) -> None:
@@ -164,10 +178,12 @@ class Standing:
         """What `work` reads in a snapshot in which everything that it needs stands."""
 
         async def attempt() -> T:
-            async with connections.snapshot() as db:
+            locks = self._locks_for(rows=rows)
+            limits = {"lock_timeout": LOCK_WAIT, "statement_timeout": LOCKS_WAIT} if locks else {}
+            async with connections.snapshot(**limits) as db:
                 try:
-                    if locks := self._locks_for(rows=rows):
-                        await db.execute(locks)
+                    if locks:
+                        await db.execute(f"{locks}; SET LOCAL statement_timeout = '{milliseconds(STATEMENT_SECONDS)}'")
                     await self.require_for_reading(db, rows=rows)
                     if not rows:
                         return await work(db)
@@ -185,6 +201,12 @@ async def _look(db: asyncpg.Connection, wanted: Mapping[str, Capture], views: li
     shared = await db.fetchrow(queries("belongings.sql")["shared"], views)
     assert shared is not None
     return _Seen(await read_states(db, wanted), tuple(shared["base"] or ()), shared["views"] or "")
+
+
+def _is_other(now: TableState | None, before: TableState | None) -> bool:
+    if now is None or before is None or now != before:
+        return now is not before
+    return now.contents.may_differ(before.contents) or not now.contents.is_within(before.contents)
 
 
 def _lock_sql(found: Iterable[Capture]) -> str:

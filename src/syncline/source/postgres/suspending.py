@@ -16,7 +16,7 @@ from syncline.errors import NotProvisionedError, SourceBusyError
 from syncline.model.identifiers import literal
 from syncline.source.port import Finding
 from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, triggers_by_relation
-from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.connections import Connections, keep_to_ours
 from syncline.source.postgres.locking import MIGRATION_LOCK, patiently, take_lock
 from syncline.source.postgres.names import object_name, ours
 from syncline.source.postgres.trigger_sql import dollar_quoted
@@ -82,6 +82,7 @@ class Migration:
         await self.end()
         self._session = db = await self._connections.direct()
         try:
+            await keep_to_ours(db)
             if not await take_lock(db, MIGRATION_LOCK):
                 raise SourceBusyError("Another migration is running.", code="migration_running")
             await _require_provisioned(db)

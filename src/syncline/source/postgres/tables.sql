@@ -12,10 +12,12 @@ CREATE TABLE IF NOT EXISTS syncline.layout(
 
 -- ---------------------------------------------------------------- written by the sequencer alone
 -- Every capturing statement reads `pulse`: it is written only where something in it changes, so that it stays one line
--- of one page also while a long reader keeps vacuum from it.
+-- of one page also while a long reader keeps vacuum from it. `asleep_until`: so long it wants to be rung for, unless it
+-- says otherwise. `secret`: only who may read it can say in a setting whose change it is, and of when.
 CREATE TABLE IF NOT EXISTS syncline.pulse(
-  one boolean PRIMARY KEY CHECK(one), asleep boolean NOT NULL, floor_us bigint NOT NULL) WITH (fillfactor = 10);
-INSERT INTO syncline.pulse VALUES(true, false, 0) ON CONFLICT DO NOTHING;
+  one boolean PRIMARY KEY CHECK(one), asleep_until timestamptz NOT NULL, floor_us bigint NOT NULL,
+  secret uuid NOT NULL) WITH (fillfactor = 10);
+INSERT INTO syncline.pulse VALUES(true, '-infinity', 0, gen_random_uuid()) ON CONFLICT DO NOTHING;
 
 -- `cut_xmin`: the xmin of the last cut's snapshot (a column cannot be called xmin). Every row that waits in a queue has a txid at or above it.
 CREATE TABLE IF NOT EXISTS syncline.checkpoint(

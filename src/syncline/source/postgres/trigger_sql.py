@@ -17,6 +17,8 @@ from syncline.source.postgres.names import ours, table_sql
 
 DOORBELL = "syncline"
 """The channel that a sequencer listens to while it sleeps."""
+STAMP_SETTING = "syncline.stamp"
+"""`stamp:writer:seal` of an upload's changes. A seal is good in one transaction, and for nobody without the secret."""
 _OLD, _NEW = "OLD TABLE AS old_rows", "NEW TABLE AS new_rows"
 _EVENTS = {
     "syncline_insert": ("AFTER INSERT", f"REFERENCING {_NEW}", 4),
@@ -76,16 +78,20 @@ def function_body(capture: Capture) -> str:
     return f"""
 #variable_conflict use_variable
 DECLARE
-  stamp_us bigint; writer_number bigint; is_asleep boolean;
+  stamp_us bigint; writer_number bigint := 0; is_asleep boolean; secret uuid;
+  told text := current_setting({literal(STAMP_SETTING)}, true);
 BEGIN
   IF TG_OP = 'TRUNCATE' THEN
     {gap}'truncated');
     RETURN NULL;
   END IF;
-  SELECT coalesce(nullif(current_setting('syncline.stamp', true), '')::bigint,
-                  greatest({ours("now_us")}(), p.floor_us + 1)),
-         coalesce(nullif(current_setting('syncline.writer', true), '')::bigint, 0), p.asleep
-    INTO STRICT stamp_us, writer_number, is_asleep FROM {ours("pulse")} p;
+  SELECT greatest({ours("now_us")}(), p.floor_us + 1), p.secret,
+         p.asleep_until > clock_timestamp() AND current_setting('max_prepared_transactions') = '0'
+    INTO STRICT stamp_us, secret, is_asleep FROM {ours("pulse")} p;
+  IF told <> '' AND split_part(told, ':', 3) = {seal_sql("secret", "split_part(told, ':', 1)", "split_part(told, ':', 2)")} THEN
+    stamp_us := split_part(told, ':', 1)::bigint;
+    writer_number := split_part(told, ':', 2)::bigint;
+  END IF;
   IF TG_LEVEL = 'ROW' THEN
     {_operations_sql(capture, "(SELECT OLD.*)", "(SELECT NEW.*)")}
   ELSE
@@ -107,6 +113,12 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END
 """
+
+
+def seal_sql(secret: str, stamp: str, writer: str) -> str:
+    """Of texts; the transaction gets its number by it, if it has none yet."""
+    sealed = f"pg_catalog.concat_ws(':', {secret}, pg_catalog.pg_current_xact_id(), {stamp}, {writer})"
+    return f"pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({sealed}, 'UTF8')), 'hex')"
 
 
 def dollar_quoted(body: str) -> str:
@@ -260,20 +272,29 @@ def _present(capture: Capture, alias: str) -> list[str]:
 
 def _equal(column: Column) -> str:
     """A type of an extension has its operators in a schema that is not looked at; as keys such types equal each other
-    where their texts do."""
-    name, cast = quote(column.name), "" if column.base.startswith('"pg_catalog".') else "::text"
-    return f"o.{name}{cast} = n.{name}{cast}"
+    where their texts do. A cast could be one that the type's owner has made, and would run with our rights; `format`
+    asks the type's output function."""
+    name = quote(column.name)
+    if column.base.startswith('"pg_catalog".'):
+        return f"o.{name} = n.{name}"
+    return f"format('%L', o.{name}) = format('%L', n.{name})"
 
 
 def _differ(columns: Mapping[str, Column], names: Sequence[str]) -> str:
     """Whether one of these columns really changed: also 1.0 to 1.00, and in types that know no equality. Comparing
-    images costs more than the type's own equality, and is left for where the two differ."""
+    images costs more than the type's own equality, and is left for where the two differ. What is computed when it is
+    read is in no transition table: it changes with the columns that it is made from."""
+    names = list(dict.fromkeys(part for name in names for part in _stored(columns[name])))
     exact = [name for name in names if column_type(columns[name]) in _EXACT and not columns[name].collation]
     found = [f"o.{quote(name)} IS DISTINCT FROM n.{quote(name)}" for name in exact]
     if others := [name for name in names if name not in exact]:
         old, new = ", ".join(_columns(others, "o")), ", ".join(_columns(others, "n"))
         found.append(f"ROW({old})::record *<> ROW({new})::record")
-    return " OR ".join(found)
+    return " OR ".join(found) or "false"
+
+
+def _stored(column: Column) -> tuple[str, ...]:
+    return (column.name,) if column.computed_from is None else column.computed_from
 
 
 def _mask(capture: Capture, columns: Mapping[str, Column], word: int) -> str:

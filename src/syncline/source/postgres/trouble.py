@@ -11,7 +11,13 @@ import errno
 import re
 
 import asyncpg
-from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError
+from asyncpg.exceptions import (
+    InterfaceError,
+    InternalClientError,
+    InvalidCachedStatementError,
+    OutdatedSchemaCacheError,
+    PostgresError,
+)
 
 from syncline.errors import SourceBusyError, SourceError
 
@@ -26,7 +32,7 @@ _BUSY = {
     "53200": "its memory is exhausted",
     "53400": "a limit of its configuration is reached",
 }
-_STALE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+_STALE = (InvalidCachedStatementError, OutdatedSchemaCacheError)
 """What is prepared is prepared anew after it."""
 _GONE_CODES = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 _AGAIN = "It is tried again."

@@ -42,6 +42,7 @@ class PostgresWrite:
         options: WriteOptions,
         *,
         is_last_try: bool = False,
+        was_slow: bool = False,
     ) -> None:
         self._db = connection
         self._sql = sql
@@ -49,7 +50,8 @@ class PostgresWrite:
         self._options = options
         self._begun = clock.monotonic_seconds()
         self._company = Company(connection, options.role)
-        self._blame = Blame(sql, has_role=bool(options.role), is_last_try=is_last_try)
+        self._was_slow = was_slow
+        self._blame = Blame(sql, has_role=bool(options.role), is_last_try=is_last_try, was_slow=was_slow)
         self._reader = RowReader(connection, sql, self._company, self._blame)
         self._writer = RowWriter(connection, sql, self._company, self._blame, options)
         self._records = Records(connection, clock)
@@ -77,7 +79,10 @@ class PostgresWrite:
         return await find_device(self._db, device, lock=True)
 
     async def known_ids(self, ids: Iterable[bytes]) -> dict[bytes, str]:
-        rows = await self._db.fetch("SELECT id, device FROM syncline.outcome WHERE id = ANY($1::bytea[])", list(ids))
+        rows = await self._db.fetch(
+            "SELECT o.id, o.device FROM unnest($1::bytea[]) AS w(id) JOIN syncline.outcome AS o ON o.id = w.id",
+            list(ids),
+        )
         return {bytes(row[0]): row[1] for row in rows}
 
     async def rejected_insert(self, device: str, table: str, key: Key, above: int) -> int | None:
@@ -118,7 +123,7 @@ class PostgresWrite:
 
     async def prepare(self, mutations: Sequence[Mutation], *, together: bool) -> Prepared:
         self._group.together = together and not self._goes_piecemeal({mutation.table for mutation in mutations})
-        if together or self._is_deferred:
+        if self._group.together or self._is_deferred:
             await self._db.execute("SET CONSTRAINTS ALL DEFERRED")
         prepared = await self._spelling.prepare(mutations, together=together)
         for mutation in prepared.mutations:
@@ -130,7 +135,7 @@ class PostgresWrite:
         found = [table for table in tables if counts.get(table, 0) > 0]
         for table in found:
             counts[table] -= 1
-        return bool(found)
+        return bool(found) or self._was_slow
 
     async def defer_constraints(self) -> None:
         self._is_deferred = True
@@ -141,10 +146,12 @@ class PostgresWrite:
         await self._flush()
         try:
             await self._company.enter()
-            await self._db.execute("SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT syncline_group")
+            await self._db.execute("SET CONSTRAINTS ALL IMMEDIATE")
         except PostgresError as error:
-            raise self._blame.of(self._group.table, error, together=self._group.together) from error
+            raise self._blame.of_write(self._group.table, error, together=self._group.together) from error
         await self._company.leave()
+        await self._writer.require_no_others(self._group)
+        await self._db.execute("RELEASE SAVEPOINT syncline_group")
         self._group = UploadGroup()
 
     async def rollback_to_savepoint(self) -> None:
@@ -205,6 +212,11 @@ class PostgresWrite:
         await self._flush()
         self._group.forget()
         return await self._writer.write(write)
+
+    async def made_since(self, table: str, stamp: Stamp) -> list[Key]:
+        await self._flush_writes()
+        rows = await self._db.fetch(self._sql.tables[table].upload.made, stamp.writer, stamp.time_us)
+        return [tuple(row) for row in rows]
 
     async def _flush_writes(self) -> None:
         if self._group.waiting:

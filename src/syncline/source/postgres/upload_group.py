@@ -33,7 +33,8 @@ class Write(NamedTuple):
 class UploadGroup:
     """`together`: writes are held back, in `waiting`. `wave`: what is judged now, and by which operations. `read` and
     `buckets`: rows as they are before `waiting` is written. `written`: keys that are there when it is. `table`: the
-    last one written."""
+    last one written. `noted`: the stamps that capture noted for what was held back, and how many changes keep them;
+    `held_back`: the tables of those."""
 
     together: bool = False
     wave: dict[Place, set[str]] = field(default_factory=dict)
@@ -42,6 +43,8 @@ class UploadGroup:
     written: dict[str, dict[Key, None]] = field(default_factory=dict)
     waiting: list[Write] = field(default_factory=list)
     table: str = ""
+    noted: dict[Stamp, int] = field(default_factory=dict)
+    held_back: set[str] = field(default_factory=set)
 
     def forget(self) -> None:
         """What was read may be otherwise now."""

@@ -153,13 +153,28 @@ class UploadSql:
     @cached_property
     def restamp(self) -> str:
         """Keys, stamps, then the stamp and the writer that capture was given: every change that it noted of these rows
-        gets the stamp of its own mutation."""
+        gets the stamp of its own mutation, and is answered as the place of its key. Nobody can tell the planner how
+        many it has noted: a full join is never a loop in a loop."""
         rows = self._keys(("bigint", "stamp"))
         stamp, writer = rows.parameters + 1, rows.parameters + 2
+        noted = (
+            f"SELECT q.ctid AS place, q.* FROM {self.capture.changelog} AS q WHERE q.txid = pg_current_xact_id() "
+            f"AND q.stamp = ${stamp}::bigint AND q.writer = ${writer}::bigint AND q.op <> 'T'"
+        )
         return (
-            f"UPDATE {self.capture.changelog} AS c SET stamp = v.stamp FROM {rows.sql} AS v "
-            f"WHERE {self._same_entry('c')} AND c.txid = pg_current_xact_id() "
-            f"AND c.stamp = ${stamp}::bigint AND c.writer = ${writer}::bigint AND c.op <> 'T'"
+            f"UPDATE {self.capture.changelog} AS c SET stamp = f.stamp FROM (SELECT e.place, v.stamp, v.n "
+            f"FROM ({noted}) AS e FULL JOIN {rows.sql} AS v ON {self._same_entry('e')} OFFSET 0) AS f "
+            "WHERE c.ctid = f.place AND f.stamp IS NOT NULL RETURNING f.n"
+        )
+
+    @cached_property
+    def made(self) -> str:
+        """Writer, stamp -> the keys of the rows that this transaction has made for it since then."""
+        described = zip(self.key, self.capture.key_columns, strict=True)
+        return (
+            f"SELECT {', '.join(value_sql(column, f'c.{name}') for column, name in described)} "
+            f"FROM {self.capture.changelog} AS c WHERE c.txid = pg_current_xact_id() AND c.op = 'I' "
+            "AND c.writer = $1::bigint AND c.stamp >= $2::bigint"
         )
 
     @cached_property

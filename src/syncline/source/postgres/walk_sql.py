@@ -20,7 +20,7 @@ from syncline.model.scopes import Path, Plan, SyncedTable, bucket_key, bucket_sc
 from syncline.source.postgres.names import table_sql
 from syncline.source.postgres.paths import FEED_KEY_BYTES_MAX, filtered
 from syncline.source.postgres.rows_sql import key_json, values_list
-from syncline.source.postgres.types import bind, cast_sql
+from syncline.source.postgres.types import bind, cast_sql, value_sql
 from syncline.source.walks import leads_there_twice
 from syncline.values import Key
 
@@ -228,7 +228,8 @@ class WalkSql:
         """The first keys in key order, in lists of so many: an array's text per key column, then the JSON of the last
         key, then how many there are."""
         numbers = range(1, len(self._key) + 1)
-        lists = ", ".join(f"array_agg(k.k_{number}::text ORDER BY k.n)::text AS list_{number}" for number in numbers)
+        texts = [f"({value_sql(column, f'k.k_{number}')})::text" for number, column in enumerate(self._key, 1)]
+        lists = ", ".join(f"array_agg({text} ORDER BY k.n)::text AS list_{n}" for n, text in enumerate(texts, 1))
         names = ", ".join(f"r.list_{number}" for number in numbers)
         lasts = ", ".join(f"(array_agg(k.k_{number} ORDER BY k.n DESC))[1] AS last_{number}" for number in numbers)
         last = ", ".join(f"r.last_{number} AS {quote(column.name)}" for number, column in enumerate(self._key, 1))

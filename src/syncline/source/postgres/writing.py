@@ -15,8 +15,8 @@ from syncline.log import logger
 from syncline.source.port import Claims, TransactionLostError, WriteTransaction
 from syncline.source.postgres.adopting import Attachment
 from syncline.source.postgres.company import WriteOptions
-from syncline.source.postgres.connections import Connections
-from syncline.source.postgres.refusals import RULE_REFUSES, Treatment, refusal_of, treatment
+from syncline.source.postgres.connections import UPLOAD_STATEMENT_SECONDS, Connections, milliseconds
+from syncline.source.postgres.refusals import RULE_REFUSES, Treatment, is_timeout, refusal_of, treatment
 from syncline.source.postgres.upload import PostgresWrite
 
 __all__ = ["TRIES_MAX", "WriteOptions", "write"]
@@ -39,12 +39,15 @@ async def write(
 ) -> T:
     """What `work` answers, committed. SourceBusyError when the database could not do it in several tries; none of them
     left anything behind, or what the last of them left is found by its numbers when the device sends it again."""
+    was_slow = False
     for tried in range(1, TRIES_MAX + 1):
+        is_last = tried == TRIES_MAX
         try:
-            return await _write_once(connections, attachment, clock, options, work, claims, tried == TRIES_MAX)
+            return await _write_once(connections, attachment, clock, options, work, claims, is_last, was_slow)
         except SourceBusyError as error:
-            if tried == TRIES_MAX:
+            if is_last:
                 raise
+            was_slow = was_slow or is_timeout(error.__cause__)
             _log.info("an upload is tried again: %s", error)
             await asyncio.sleep(PAUSE_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
@@ -58,12 +61,14 @@ async def _write_once(
     work: Callable[[WriteTransaction], Awaitable[T]],
     claims: Claims | None,
     is_last_try: bool,
+    was_slow: bool,
 ) -> T:
     is_done = False
     try:
-        async with connections.transaction() as db:
+        async with connections.transaction(statement_timeout=milliseconds(UPLOAD_STATEMENT_SECONDS)) as db:
             await attachment.standing.require_for_writing(db)
-            transaction = PostgresWrite(db, attachment.sql, clock, options, is_last_try=is_last_try)
+            tries = {"is_last_try": is_last_try, "was_slow": was_slow}
+            transaction = PostgresWrite(db, attachment.sql, clock, options, **tries)
             await transaction.begin(claims)
             result = await work(transaction)
             await transaction.end()

@@ -110,6 +110,11 @@ class SqliteWrite:
                     found.add(bucket_name(path.path.scope, row[width:]))
         return frozenset(found)
 
+    async def made_since(self, table: str, stamp: Stamp) -> list[Key]:
+        capture = self._sql.tables[table].capture
+        made = f"SELECT {', '.join(capture.key_columns)} FROM {capture.changelog} WHERE op = 'I'"
+        return fetch_all(self._db, f"{made} AND writer = ?1 AND stamp >= ?2", (stamp.writer, stamp.time_us))
+
     # ------------------------------------------------------------ rows
     async def prepare(self, mutations: Sequence[Mutation], *, together: bool) -> Prepared:
         return Prepared(tuple(mutations), (tuple(range(len(mutations))),))
