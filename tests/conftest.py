@@ -17,7 +17,40 @@ INSTALLED = installed()
 OLDEST = min((version for version in INSTALLED if version != "18"), key=int, default="")
 VERSIONS = (OLDEST or "an older version", "18")
 
+ON_BOTH = (
+    "applications",
+    "test_capture_changes",
+    "test_prepared_statements",
+    "test_provision_by_hand",
+    "test_quickstart",
+    "test_types",
+    "test_ways_of_partitions",
+    "test_ways_of_rules",
+    "test_ways_of_writing",
+)
+"""Of tests/postgres what runs on the older version in every run: where the two differ, and whole applications. The
+contract suite does so anyway; the rest with --every-version."""
+
 _run = pytest.StashKey[Run]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-version", action="store_true", help="all of tests/postgres on the older PostgreSQL, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--every-version"):
+        return
+    left_out = [item for item in items if _is_for_later(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not _is_for_later(item)]
+
+
+def _is_for_later(item: pytest.Item) -> bool:
+    version = getattr(item, "callspec", None) and item.callspec.params.get("postgres_version")  # type: ignore[attr-defined]
+    folder, _, rest = item.nodeid.partition("tests/postgres/")
+    return not folder and bool(rest) and version not in (None, "18") and not rest.startswith(ON_BOTH)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -165,7 +165,9 @@ def test_the_doorbell_rings_only_for_a_change_while_the_sequencer_sleeps(clinic:
     assert rung() == 0
     clinic.execute("UPDATE drugs SET name = 'y'")
     assert rung() == 1
-    clinic.execute("UPDATE syncline.pulse SET asleep_until = now() - interval '1 second'", "UPDATE drugs SET name = 'z'")
+    clinic.execute(
+        "UPDATE syncline.pulse SET asleep_until = now() - interval '1 second'", "UPDATE drugs SET name = 'z'"
+    )
     assert rung() == 0  # it has died in its sleep
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from tests.postgres.conftest import HostDatabase
 from tests.postgres.reading import TERM, Reading
 
-from syncline.errors import AuthError
+from syncline.errors import AuthError, SourceError
 from syncline.model.scopes import PlanConfig, ScopeConfig
+from syncline.source.claims import GrantFailsError
 from syncline.source.port import Delta
+from syncline.testing.bench import Office
+from syncline.testing.postgres_database import PostgresDatabase
+from syncline.testing.postgres_server import PostgresServer
 
 UUID = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
 TABLES = (
@@ -46,7 +54,8 @@ def make_reading(postgres: HostDatabase) -> Iterator[Any]:
         reading.close()
 
 
-CLAIMS: list[tuple[str, Any, bool]] = [
+FAILS = None
+CLAIMS: list[tuple[str, Any, bool | None]] = [
     ("number = :it", 1, True),
     ("number = :it", "1", True),
     ("number = :it", " 1 ", True),
@@ -94,11 +103,11 @@ CLAIMS: list[tuple[str, Any, bool]] = [
     ("teams && :it", ["2"], True),
     ("name IN (SELECT json_array_elements_text(:it))", ["ann", "x"], True),
     ("name IN (SELECT jsonb_array_elements_text(:it::jsonb -> 'names'))", {"names": ["ann"]}, True),
-    ("name IN (SELECT json_array_elements_text(:it))", "no list", False),
+    ("name IN (SELECT json_array_elements_text(:it))", "no list", FAILS),
     ("name IN (SELECT jsonb_array_elements_text(:it))", ["ann\0"], False),
     ("name = :it::text", "ann", True),
     ("key = (:it::text)::uuid", UUID, True),
-    ("key = (:it::text)::uuid", "ann", False),
+    ("key = (:it::text)::uuid", "ann", FAILS),
     ("number = :it AND number = :it", 1, True),
     ("name = 'ann' AND ':it' <> '' -- :it\n AND name = :it", "ann", True),
 ]
@@ -112,10 +121,16 @@ def test_a_claim_is_what_the_grant_compares_it_with(make_reading: Any) -> None:
     for number, condition in enumerate(conditions):
         cases = [(claim, finds) for compared, claim, finds in CLAIMS if compared == condition]
         for claim, finds in cases:
+            if finds is FAILS:
+                with pytest.raises(GrantFailsError, match=f"s{number}"):
+                    reading.granted_in(f"s{number}", it=claim)
+                continue
             found = reading.granted_in(f"s{number}", it=claim)
             assert found == ({f"s{number}[5]"} if finds else set()), (condition, claim)
         together = told_to_all(reading, [{"it": claim} for claim, _ in cases])[f"s{number}"]
-        assert [bool(found) for found in together] == [finds for _, finds in cases], condition
+        assert [None if found is None else bool(found) for found in together] == [finds for _, finds in cases], (
+            condition
+        )
 
 
 def told_to_all(reading: Reading, users: list[dict[str, Any]]) -> dict[str, Any]:
@@ -181,6 +196,129 @@ def test_users_are_told_apart_in_one_query(make_reading: Any) -> None:
     assert list(told_to_all(reading, users * 2)["s0"]) == expected * 2
 
 
-def test_a_grant_that_fails_for_one_users_claims_grants_the_others(make_reading: Any) -> None:
-    reading = make_reading("SELECT number FROM staff WHERE key = CAST((:sub || '') AS uuid)")
-    assert told_to_all(reading, [{"sub": "x"}, {"sub": UUID}, {"sub": ""}])["s0"] == (set(), {"s0[1]"}, set())
+FAILING: list[tuple[str, Any, Any]] = [
+    ("SELECT number FROM staff WHERE key = CAST((:it || '') AS uuid)", "x", UUID),
+    ("SELECT 1 FROM staff WHERE number = 1 AND number + :it > 0", 2147483647, 1),
+    ("SELECT 1 FROM staff WHERE number = 1 AND name LIKE :it", "an\\", "an%"),
+    ("SELECT 1 WHERE 1 = (SELECT number FROM staff WHERE name LIKE :it || '%')", "", "a"),
+]
+"""A grant; a claim that it fails for; one with which it gives the first bucket."""
+
+
+@pytest.mark.parametrize(("grant", "failing", "fitting"), FAILING)
+def test_a_grant_that_fails_for_one_user_costs_nobody_else_anything(
+    make_reading: Any, grant: str, failing: Any, fitting: Any
+) -> None:
+    reading = make_reading(grant, "SELECT 2 FROM staff WHERE name = 'ann'")
+    users = [{"it": fitting}, {"it": failing}, {"it": fitting}, {"it": failing, "n": 2}]
+    told = told_to_all(reading, users)
+    assert told["s0"] == ({"s0[1]"}, None, {"s0[1]"}, None)
+    assert set(told["s1"]) == {frozenset({"s1[2]"})}
+    assert told_to_all(reading, users[:1])["s0"] == ({"s0[1]"},)
+    assert told_to_all(reading, users[1:2])["s0"] == (None,)
+
+
+@pytest.mark.parametrize(("grant", "failing", "fitting"), FAILING)
+def test_a_read_for_whom_a_grant_fails_is_refused_without_a_word_of_the_data(
+    make_reading: Any, grant: str, failing: Any, fitting: Any
+) -> None:
+    reading = make_reading(grant)
+    with pytest.raises(GrantFailsError, match=r'grant of scope "s0" fails for a user: SQLSTATE 2\w{4}\.') as failure:
+        reading.granted(it=failing)
+    assert failure.value.code == "grant_fails" and failure.value.retry
+    assert reading.granted(it=fitting) == {"s0[1]"}
+
+
+def test_the_nurse_of_whom_there_are_two_keeps_what_she_has_until_one_is_removed(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    grant = "SELECT patient_id FROM assignments WHERE nurse = (SELECT id FROM nurses WHERE email = :sub)"
+    with open_office(tmp_path, postgres_server, grant) as office:
+        ann, ben = office.phone("ann"), office.phone("ben")
+        ann.sync(), ben.sync()
+        office.execute("INSERT INTO nurses VALUES(3, 'ben')")
+        office.execute("UPDATE patients SET name = 'Ada L.'")
+        ben.execute("UPDATE patients SET ward = 'west'")
+        ann.sync()
+        with pytest.raises(SourceError, match="grant_fails"):
+            ben.sync()
+        assert ann.execute("SELECT name, ward FROM patients") == [("Ada L.", "east")]
+        assert ben.execute("SELECT name, ward FROM patients") == [("Ada", "west")]
+        office.execute("DELETE FROM nurses WHERE id = 3")
+        ben.sync()
+        assert ben.execute("SELECT name, ward FROM patients") == [("Ada L.", "west")]
+        assert office.execute("SELECT name, ward FROM patients") == [("Ada L.", "west")]
+
+
+def test_a_name_that_the_databases_encoding_lacks_is_granted_nothing(make_postgres: Any) -> None:
+    config = PlanConfig((ScopeConfig("s0", {}, root="patients", grant="SELECT number FROM staff WHERE name = :sub"),))
+    reading = Reading(make_postgres(encoding="LATIN1"), TABLES, config)
+    try:
+        assert reading.granted(sub="Łu") == set()
+        assert told_to_all(reading, [{"sub": "Łu"}])["s0"] == (set(),)
+        assert told_to_all(reading, [{"sub": "ann"}, {"sub": "Łu"}])["s0"] == ({"s0[1]"}, set())
+    finally:
+        reading.close()
+
+
+SLOW = "count(*) FROM generate_series(1, 200000000) AS g WHERE g % 7 = length(:sub)"
+
+
+def test_whoever_alters_a_table_does_not_wait_for_a_slow_grant(tmp_path: Path, postgres_server: PostgresServer) -> None:
+    """The grant is slow as long as a line says so; the host's ALTER comes while it runs."""
+    grant = f"SELECT patient_id FROM assignments WHERE (SELECT CASE WHEN min(id) = 0 THEN (SELECT {SLOW}) ELSE 1 END "
+    with open_office(tmp_path, postgres_server, grant + "FROM nurses) > 0 AND :sub = 'ann'") as office:
+        url = office.database.url
+        office.execute("INSERT INTO nurses VALUES(0, 'slow')")
+
+        async def story() -> list[str]:
+            host = await asyncpg.connect(url)
+            try:
+                work = office.source.read_cut("none", {"sub": "ann"}, frozenset(), None, 0, None)
+                reading = asyncio.create_task(work)
+                await until_true(host, _GRANT_RUNS)
+                await host.execute("SET statement_timeout = '5s'")  # the grant alone takes far longer
+                await host.execute("ALTER TABLE assignments ADD COLUMN note text")
+                await host.execute("DELETE FROM nurses WHERE id = 0")
+                result = await asyncio.gather(reading, return_exceptions=True)
+                return [type(each).__name__ for each in result]
+            finally:
+                await host.close()
+
+        assert office.wait(story()) in (["SchemaMovingError"], ["Cut"])
+
+
+_GRANT_RUNS = """
+SELECT EXISTS(SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series%'
+  AND pid <> pg_backend_pid() AND datname = current_database())
+"""
+
+
+async def until_true(host: asyncpg.Connection, question: str) -> None:
+    for _ in range(1000):
+        if await host.fetchval(question):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(question)
+
+
+@contextlib.contextmanager
+def open_office(folder: Path, server: PostgresServer, grant: str) -> Iterator[Office]:
+    tables = (
+        "CREATE TABLE patients(id text PRIMARY KEY, name text, ward text)",
+        "CREATE TABLE nurses(id int PRIMARY KEY, email text)",
+        "CREATE TABLE assignments(nurse int, patient_id text)",
+        "INSERT INTO patients VALUES('ada', 'Ada', 'east')",
+        "INSERT INTO nurses VALUES(1, 'ann'), (2, 'ben')",
+        "INSERT INTO assignments VALUES(1, 'ada'), (2, 'ada')",
+    )
+    database = PostgresDatabase(server, folder)
+    try:
+        config = PlanConfig((ScopeConfig("caseload", {}, root="patients", grant=grant),))
+        office = Office(folder, tables, config, database=database)
+        try:
+            yield office
+        finally:
+            office.close()
+    finally:
+        database.close()

@@ -145,6 +145,28 @@ def test_every_wanted_row_comes_once_and_in_key_order(
     assert named == sorted(named, key=lambda at: (tables.index(at[0]), at[1]))
 
 
+def test_keys_of_money_are_listed_in_a_form_that_is_read_back(
+    postgres: HostDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL writes 1234.5 as $1,234.50, in the words of its place."""
+    monkeypatch.setattr(pages, "WANTED_SHARE_MIN", 2.0)
+    tables = (
+        "CREATE TABLE patients(id int PRIMARY KEY)",
+        "CREATE TABLE sums(patient_id int REFERENCES patients, amount money, PRIMARY KEY(patient_id, amount))",
+        "INSERT INTO patients VALUES(1), (2)",
+        "INSERT INTO sums SELECT n % 2 + 1, n + 0.5 FROM generate_series(990, 1009) n",
+    )
+    members = {"sums": TableConfig((LinkConfig(parent="patients"),))}
+    grant = "SELECT id FROM patients WHERE :sub = 'ann'"
+    reading = Reading(postgres, tables, PlanConfig((ScopeConfig("caseload", members, root="patients", grant=grant),)))
+    try:
+        found = reading.walk(ANN, caseload(1), PageSize(3, 1_000_000))
+    finally:
+        reading.close()
+    amounts = [values[1] for table, values, _ in found if table == "sums"]
+    assert amounts == [f"{n}.50" for n in range(990, 1010, 2)]
+
+
 def test_a_row_names_all_the_buckets_that_hold_it(clinic: Reading) -> None:
     """Over two paths, and from several patients; no bucket twice."""
     for rows in (2, 1000):

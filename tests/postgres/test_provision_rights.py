@@ -118,8 +118,6 @@ def test_doctor_says_who_else_may_read_what_capture_notes(postgres: HostDatabase
         clinic.provision()
         assert "foreign_rights" not in {each.code for each in clinic.wait(clinic.source.diagnose(clinic.plan))}
         clinic.execute(f'GRANT SELECT ON syncline.row_state TO "{role}"')
-        (found,) = [
-            each for each in clinic.wait(clinic.source.diagnose(clinic.plan)) if each.code == "foreign_rights"
-        ]
+        (found,) = [each for each in clinic.wait(clinic.source.diagnose(clinic.plan)) if each.code == "foreign_rights"]
         clinic.execute(found.remedy.removeprefix("Type: "))
         assert _reads(clinic, role) == []

@@ -103,6 +103,27 @@ class TestCompany(UploadFixtures):
         assert codes(ann) == ["refused"]
         assert office.execute("SELECT room FROM visits WHERE room IS NOT NULL") == [("quick",)]
 
+    def test_a_rule_that_never_ends_is_waited_for_twice_and_no_more(
+        self, open_office: OpenOffice, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Hosts wait for what the upload has locked. A sequence counts also what is rolled back."""
+        monkeypatch.setattr(writing, "UPLOAD_STATEMENT_SECONDS", 0.3)
+        office = open_office(
+            "CREATE SEQUENCE slow_times",
+            *rule(
+                "slow",
+                "BEFORE UPDATE",
+                "IF new.room = 'slow' THEN PERFORM nextval('slow_times'); PERFORM pg_sleep(60); END IF; RETURN new;",
+            ),
+        )
+        ann = synced(office)
+        for number in range(1, 9):
+            ann.execute(f"UPDATE visits SET room = '{'slow' if number == 5 else 'ok'}' WHERE id = '{visit(number)}'")
+        ann.sync()
+        assert codes(ann) == ["refused"]
+        assert office.execute("SELECT count(*) FROM visits WHERE room = 'ok'") == [(7,)]
+        assert office.execute("SELECT last_value FROM slow_times") == [(2,)]
+
     def test_a_key_that_somebody_else_takes_in_the_same_moment_is_taken(
         self, office: Office, lab: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -97,3 +97,51 @@ class TestSets(UploadFixtures):
         assert not ann.rejections()
         assert office.execute("SELECT count(*) FROM visits WHERE room = 'r'") == [(5,)]
         assert ann.execute("SELECT count(*) FROM visits WHERE room = 'r'") == [(5,)]
+
+    def test_a_change_that_a_rule_swallows_is_not_made_up_for_by_one_that_it_makes_twice(
+        self, open_office: OpenOffice
+    ) -> None:
+        """P1: nothing and two are not one and one."""
+        office = open_office(
+            *rule("keep", "BEFORE UPDATE", f"IF new.id = '{visit(1)}' THEN RETURN old; END IF; RETURN new;"),
+            *rule(
+                "mark",
+                "AFTER UPDATE",
+                "IF new.room = 'r' AND new.status IS NULL THEN UPDATE visits SET status = 'seen' WHERE id = new.id; "
+                "END IF; RETURN NULL;",
+            ),
+        )
+        ann = synced(office)
+        ann.execute(f"UPDATE visits SET room = 'r' WHERE id IN ('{visit(1)}', '{visit(2)}')")
+        ann.sync()
+        shown = "SELECT id, room, status FROM visits WHERE n = 1 ORDER BY id LIMIT 2"
+        assert office.execute(shown.replace("id,", "id::text,")) == [(visit(1), None, None), (visit(2), "r", "seen")]
+        assert ann.execute(shown) == [(visit(1), None, None), (visit(2), "r", "seen")]
+        assert office.execute("SELECT kind, code FROM syncline.outcome ORDER BY number") == [
+            ("merged", "ignored"),
+            ("applied", None),
+        ]
+
+    @pytest.mark.parametrize("is_deferred", [False, True])
+    def test_what_a_rule_changes_elsewhere_has_the_moment_of_the_edit_that_it_comes_from(
+        self, open_office: OpenOffice, is_deferred: bool
+    ) -> None:
+        """P1: Ben's later word on the patient wins, also when Ann's whole day arrives at once."""
+        office = open_office(
+            *rule(
+                "note",
+                "AFTER UPDATE",
+                "IF new.room = 'r' THEN UPDATE patients SET name = 'seen' WHERE id = new.patient_id; END IF; "
+                "RETURN NULL;",
+                constraint=is_deferred,
+            )
+        )
+        ann, ben = synced(office), synced(office, "ben")
+        ann.execute(f"UPDATE visits SET room = 'r' WHERE id = '{visit(1)}'")
+        office.pass_time(3600)
+        ben.execute("UPDATE patients SET name = 'Ada, says Ben' WHERE id = 'ada'")
+        office.pass_time(3600)
+        ann.execute(f"UPDATE visits SET room = 'other' WHERE id = '{visit(2)}'")
+        ann.sync()
+        ben.sync()
+        assert office.execute("SELECT name FROM patients WHERE id = 'ada'") == [("Ada, says Ben",)]

@@ -10,8 +10,10 @@ import pytest
 from tests.postgres import sequencing
 from tests.postgres.sequencing import CASELOAD, Clinic, running
 
-from syncline.errors import SchemaChangedError
+from syncline.errors import ConfigError, SchemaChangedError, SourceError
+from syncline.source.postgres import provision, signatures
 from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.reads import reads_of_filter
 from syncline.source.postgres.source import PostgresSource
 from syncline.testing.plans import plan_for
 
@@ -73,7 +75,7 @@ async def raised(clinic: Clinic) -> set[str]:
             await adopted(clinic.first)
             continue
         if taken is None:
-            touched = await clinic.host.fetch("SELECT table_name FROM syncline.grant_touch WHERE checkpoint > 1")
+            touched = await clinic.host.fetch("SELECT table_name FROM syncline.grant_touch")
             return found | {row[0] for row in touched}
         found |= set(taken.raised)
 
@@ -169,7 +171,9 @@ def test_a_database_in_which_every_transaction_begins_with_a_snapshot(
 
     async def story() -> None:
         async with Clinic(postgres.url) as clinic:
-            await clinic.host.execute(f"ALTER DATABASE \"{postgres.name}\" SET default_transaction_isolation = '{level}'")
+            await clinic.host.execute(
+                f"ALTER DATABASE \"{postgres.name}\" SET default_transaction_isolation = '{level}'"
+            )
             await clinic.host.execute(f'ALTER DATABASE "{postgres.name}" SET default_transaction_read_only = on')
             await clinic.first.end_term("first")
             await clinic.first.close()
@@ -219,5 +223,80 @@ def test_a_reader_that_waits_for_one_table_does_not_keep_the_others(postgres: An
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
                 await connections.close()
+
+    running(story())
+
+
+# ---------------------------------------------------------------- changes that wait
+def test_the_host_writes_while_the_stamps_of_what_waits_are_taken(
+    postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that is interrupted: no checkpoint is taken before it has been finished."""
+    monkeypatch.setattr(signatures, "_ROWS_AT_ONCE", 3)
+    folded = 0
+
+    async def story() -> None:
+        async with Clinic(postgres.url) as clinic:
+            writer = await clinic.session()
+            await writer.execute("SET lock_timeout = '1s'")
+
+            async def interrupted(*arguments: Any) -> bool:
+                nonlocal folded
+                folded += 1
+                await writer.execute(f"UPDATE visits SET status = 'seen {folded}' WHERE id = 1")
+                if folded == 3:
+                    raise SourceError("The process was ended.")
+                return await signatures.fold_aside(*arguments)
+
+            monkeypatch.setattr(provision, "fold_aside", interrupted)
+            await clinic.host.execute("UPDATE visits SET body = 'x' || body WHERE id <= 10")
+            waiting = dict(await clinic.host.fetch("SELECT k_1, stamp FROM syncline.changelog_visits"))
+            await clinic.host.execute("ALTER TABLE visits ADD COLUMN extra text")
+            plan = await plan_for(clinic.first, sequencing.CASELOAD)
+            with pytest.raises(SourceError, match="was ended"):
+                await clinic.first.provision(plan)
+            with pytest.raises(SchemaChangedError):
+                await clinic.first.attach(plan)
+            await adopted(clinic.first)
+            assert folded == 5
+            rows = await clinic.host.fetch("SELECT key, stamps FROM syncline.row_state WHERE table_name = 'visits'")
+            stamps = {int(row["key"].strip("[]")): row["stamps"] for row in rows}
+            assert set(stamps) == set(range(1, 11))
+            assert all(str(stamp) in stamps[key] for key, stamp in waiting.items())
+            assert await clinic.host.fetchval("SELECT count(*) FROM syncline.changelog_visits") == 5
+            assert await clinic.host.fetchval("SELECT to_regclass('syncline.aside_visits')") is None
+            assert await raised(clinic) == {"visits"}
+
+    running(story())
+
+
+# ---------------------------------------------------------------- computed when read
+def test_a_column_that_is_computed_when_it_is_read(postgres: Any) -> None:
+    async def story() -> None:
+        async with Clinic(postgres.url) as clinic:
+            if clinic.host.get_server_version().major < 18:
+                pytest.skip("there are none before PostgreSQL 18")
+            for table in ("medications", "visits"):
+                column = "dose" if table == "medications" else "body"
+                await clinic.host.execute(
+                    f"ALTER TABLE {table} ADD louder text GENERATED ALWAYS AS (upper({column})) VIRTUAL, "
+                    "ADD same int GENERATED ALWAYS AS (1) VIRTUAL"
+                )
+            await raised(clinic)
+            await clinic.host.execute("UPDATE medications SET dose = 'two'; UPDATE visits SET body = 'b' WHERE id = 1")
+            assert await clinic.host.fetch("SELECT * FROM syncline.gap") == []
+            taken = await clinic.cut()
+            assert taken and taken.raised == frozenset()
+            image = "SELECT image FROM syncline.row_state WHERE table_name = 'medications'"
+            assert '"two",' in await clinic.host.fetchval(image)
+            assert '"TWO",1]' in await clinic.host.fetchval(image)
+            stamps = "SELECT stamps FROM syncline.row_state WHERE table_name = 'visits' AND key = '[1]'"
+            assert '"louder"' in await clinic.host.fetchval(stamps)
+            assert '"status"' not in await clinic.host.fetchval(stamps)
+            await clinic.host.execute("DELETE FROM medications")
+            assert await clinic.host.fetch("SELECT * FROM syncline.gap") == []
+            async with clinic.host.transaction():
+                with pytest.raises(ConfigError, match="not stored"):
+                    await reads_of_filter(clinic.host, "visits", "louder <> 'X'")
 
     running(story())

@@ -43,6 +43,12 @@ POSTGRES: tuple[Section, ...] = (
                 again=True,
             ),
             _source(
+                "grant_fails",
+                "A grant's SQL fails for one user: for what the company's data hold, or what it makes of a claim.",
+                "Mend the grant or the data; the user's devices keep what they have, and go on by themselves.",
+                again=True,
+            ),
+            _source(
                 "source_pooler",
                 "A pooler in transaction mode stands where a session is needed.",
                 "Name the database itself in [source] direct_url.",
@@ -66,6 +72,11 @@ POSTGRES: tuple[Section, ...] = (
                 "service_rights",
                 "The service's role lacks a right that serving needs.",
                 "Type the GRANT that is named.",
+            ),
+            Entry(
+                "foreign_rights",
+                "Other roles than the owner and the service's have rights on what capture has noted.",
+                "Type the REVOKE that is named.",
             ),
             Entry(
                 "row_security",

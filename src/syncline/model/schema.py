@@ -18,7 +18,8 @@ class Column:
     What a source with types of its own adds: `local_type` is what a replica declares instead; `kind` names the form of
     its values, `"numeric"` or `"numeric[]"`; `base` and `collate` are its type, domains resolved, and its collation as
     the source's SQL may name them; `inexact` says why equal values may be written in several ways, so that the column
-    can name neither row nor bucket.
+    can name neither row nor bucket; `computed_from`: the columns that one is made from that is not stored, but computed
+    whenever it is read (None: it is stored).
     """
 
     name: str

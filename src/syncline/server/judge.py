@@ -97,8 +97,8 @@ class Judge:
 
     async def end_group(self) -> None:
         """GroupScopeError with the place of the first change whose row is outside the write scope in the end."""
-        group, self._group = self._group, None
-        for (name, key), index in group.written.items() if group else ():
+        group, self._group = self._group or _Group(Stamp(0)), None
+        for (name, key), index in group.written.items():
             try:
                 await self._check_scope_after(self._plan.tables[name], key, group.before.get((name, key), ()))
             except Reject as refusal:
@@ -107,7 +107,7 @@ class Judge:
                     orphan = await self._is_orphan(self._plan.tables[name], row.values)
                     raise GroupScopeError(index, ORPHAN if orphan else refusal) from refusal
                 group.doubtful.setdefault(name, index)  # deleted; or a rule or a cascade gave it another key
-        for name, index in group.doubtful.items() if group else ():
+        for name, index in group.doubtful.items():
             if any((name, key) not in group.written for key in await self._tx.made_since(name, group.since)):
                 raise GroupScopeError(index, _outside())
 

@@ -105,8 +105,8 @@ class Delta:
     `rows`: bucket -> how many of its entries are new; `entries` are those of the wanted buckets, but for the `large`
     ones. `included`: of the connected devices those with a newer included mutation, its number and its id if known;
     `spoken`: of these the ones that an outcome has to be told to. `granted`: per scope whose grant may now say
-    something else what it says to each of the users in order, None where a user's claims do not fit it. Not `valid`:
-    everybody must be told by a cut of their own.
+    something else what it says to each of the users in order, None where a user's claims lack one that it needs, or it
+    fails for that user. Not `valid`: everybody must be told by a cut of their own.
     """
 
     head: Head

@@ -10,9 +10,19 @@ from syncline.model.scopes import Path, Plan, SyncedTable
 
 def table_signature(plan: Plan, table: SyncedTable) -> str:
     """Visible columns with their types, key, and every path with the filters on it and the key of its buckets."""
-    columns = [(name, table.table.column(name).type, table.table.column(name).collation) for name in table.columns]
     paths = sorted(_describe(plan, path) for path in table.paths)
-    return json.dumps({"columns": columns, "key": table.key, "paths": paths}, ensure_ascii=False)
+    return json.dumps({"columns": _columns(table), "key": table.key, "paths": paths}, ensure_ascii=False)
+
+
+def layout_text(table: SyncedTable) -> str:
+    """What makes a row of another layout: rows of it are refused by devices whose program knows the table otherwise.
+    They would hold the rows under keys or types that their next program does away with, rows and all, and their cursor
+    would say that they have them."""
+    return json.dumps(table.columns)
+
+
+def _columns(table: SyncedTable) -> list[tuple[str, str, str]]:
+    return [(name, table.table.column(name).type, table.table.column(name).collation) for name in table.columns]
 
 
 def _describe(plan: Plan, path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncline.errors import ProtocolError
+from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
 from syncline.testing.bench import Office, Phone
 from syncline.testing.contract_clinic import ClinicFixtures, MakeOffice, codes, synced
 from syncline.testing.dialect import Dialect
@@ -21,8 +22,73 @@ def sync_with_visit_to_cy(phone: Phone, mutation: int) -> None:
     phone.sync()
 
 
+PLANS = (
+    "CREATE TABLE patients(id TEXT PRIMARY KEY, name TEXT)",
+    "CREATE TABLE plans(id TEXT PRIMARY KEY, patient_id TEXT REFERENCES patients(id))",
+    "CREATE TABLE steps(plan_id TEXT REFERENCES plans(id) ON UPDATE CASCADE ON DELETE CASCADE, n INTEGER, "
+    "patient_id TEXT REFERENCES patients(id), body TEXT, PRIMARY KEY(plan_id, n))",
+    "CREATE TABLE assignments(nurse TEXT, patient_id TEXT, PRIMARY KEY(nurse, patient_id))",
+    "CREATE INDEX i1 ON plans(patient_id)",
+    "CREATE INDEX i2 ON steps(patient_id)",
+    "INSERT INTO patients VALUES('ada', 'Ada'), ('cy', 'Cy')",
+    "INSERT INTO assignments VALUES('ann', 'ada')",
+    "INSERT INTO plans VALUES('p', 'ada')",
+    "INSERT INTO steps VALUES('p', 1, 'ada', 'first')",
+)
+"""A plan's steps follow it when it gets another key, or goes."""
+PLANS_CONFIG = PlanConfig(
+    scopes=(
+        ScopeConfig(
+            "caseload",
+            {name: TableConfig((LinkConfig(parent="patients"),)) for name in ("plans", "steps")},
+            root="patients",
+            grant="SELECT patient_id FROM assignments WHERE nurse = :sub",
+        ),
+    )
+)
+
+
 class GroupContract(ClinicFixtures):
     """A part of `SourceContract`."""
+
+    @pytest.mark.parametrize("patient", ["ada", "cy"])
+    def test_a_row_that_a_cascade_gives_another_key_is_judged_under_it(
+        self, open_office: MakeOffice, patient: str
+    ) -> None:
+        """P8: a step planted for Cy is not hidden by renaming its plan; neither is one of Ada's let through unseen."""
+        office = open_office(PLANS, PLANS_CONFIG)
+        ann = synced(office)
+        ann.group(
+            "INSERT INTO steps VALUES('p', 2, 'ada', 'planted')",
+            "INSERT INTO plans VALUES('q', 'ada')",
+            "DELETE FROM plans WHERE id = 'q'",
+        )
+        request = ann.file.upload_request() or {}
+        step, left, arrived = request["groups"][0]["mutations"]
+        step["new"][step["columns"].index("patient_id")] = patient
+        left.update(op="D", key=["p"], columns=["patient_id"], new=[None], was=["ada"])
+        arrived.update(op="I", key=["q"], columns=["patient_id"], new=["ada"], was=[None], insert=left["n"])
+        office.wait(office.service.upload(ann.identity, request))
+        ann.sync()
+        assert codes(ann) == ["scope", "group", "group"]
+        assert office.execute("SELECT plan_id, n, patient_id FROM steps") == [("p", 1, "ada")]
+        assert ann.execute("SELECT plan_id, n, patient_id FROM steps") == [("p", 1, "ada")]
+
+    def test_a_row_that_its_group_wrote_may_go_with_its_parent(self, open_office: MakeOffice) -> None:
+        """P8: what is deleted stands nowhere, whoever deleted it."""
+        office = open_office(PLANS, PLANS_CONFIG)
+        ann = synced(office)
+        ann.group("UPDATE steps SET body = 'done' WHERE n = 1", "DELETE FROM steps", "DELETE FROM plans")
+        request = ann.file.upload_request() or {}
+        mutations = request["groups"][0]["mutations"]
+        update, plan = mutations[0], mutations[-1]
+        assert (update["op"], plan["op"], plan["table"]) == ("U", "D", "plans")
+        mutations[1].update({**plan, "n": mutations[1]["n"], "id": mutations[1]["id"]})
+        del mutations[2:]
+        office.wait(office.service.upload(ann.identity, request))
+        ann.sync()
+        assert codes(ann) == []
+        assert office.execute("SELECT 1 FROM steps UNION ALL SELECT 1 FROM plans") == []
 
     def test_a_child_may_be_written_before_its_parent(self, office: Office) -> None:
         """P7: the note of a visit that the same transaction makes only afterwards."""

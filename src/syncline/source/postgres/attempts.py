@@ -8,6 +8,7 @@ from typing import TypeVar
 import asyncpg
 
 from syncline.source.postgres.binding import INTEGER_BITS
+from syncline.source.postgres.trouble import is_data_fault
 
 T = TypeVar("T")
 
@@ -23,13 +24,15 @@ def is_checked(kind: str) -> bool:
 async def attempted(
     db: asyncpg.Connection,
     work: Callable[[], Awaitable[T]],
-    faults: tuple[type[BaseException], ...] = (asyncpg.DataError,),
+    is_fault: Callable[[BaseException], bool] = is_data_fault,
 ) -> T | None:
-    """What `work` answers; None where it fails with one of `faults`: then it is as if it had not been tried."""
+    """What `work` answers; None where it fails with a fault: then it is as if it had not been tried."""
     await db.execute("SAVEPOINT syncline_attempt")
     try:
         found = await work()
-    except faults:
+    except Exception as error:
+        if not is_fault(error):
+            raise
         await db.execute("ROLLBACK TO SAVEPOINT syncline_attempt; RELEASE SAVEPOINT syncline_attempt")
         return None
     await db.execute("RELEASE SAVEPOINT syncline_attempt")

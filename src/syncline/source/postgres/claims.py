@@ -2,7 +2,8 @@
 
 A grant is run as it stands; its parameters are the claims of a verified token. What type each has is what PostgreSQL
 infers from the query, asked once per plan; a claim is bound as text and cast to it, so that it is data and nothing
-else. A claim that is none of its type matches nothing, and never ends the transaction that it is asked in.
+else. A claim that is none of its type matches nothing. A grant that fails, for what the company's data hold or what its
+SQL makes of a claim, says nothing at all: who is told that nothing is granted would lose what they hold.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any
 
 import asyncpg
 
+from syncline.log import logger
 from syncline.model.identifiers import literal, quote
 from syncline.model.schema import Column, Table
 from syncline.model.scopes import Plan, Scope, bucket_name
-from syncline.source.claims import required_claim
+from syncline.source.claims import GrantFailsError, required_claim
 from syncline.source.port import Claims
 from syncline.source.postgres.attempts import attempted, castable, is_checked
 from syncline.source.postgres.binding import INTEGER_BITS, UNKNOWN, bind
@@ -26,14 +28,14 @@ from syncline.source.postgres.column_types import Types
 from syncline.source.postgres.layout import PlanSql
 from syncline.source.postgres.parameters import positional, split
 from syncline.source.postgres.rows_sql import key_json
+from syncline.source.postgres.trouble import is_data_fault
 from syncline.source.postgres.types import canonical, cast_sql, value_of, value_sql
 from syncline.values import Value
 
 Bound = tuple["str | None", ...]
 """The claims that a grant reads, as the texts of its parameters, in order."""
 
-_MAY_FAIL = re.compile(r"::|\bcast\s*\(|\bto_\w+\s*\(|->|[/%]", re.IGNORECASE)
-"""A grant with one of these may fail for what a claim, or a row, holds."""
+_log = logger("source")
 _TYPES = """
 WITH RECURSIVE wanted(oid) AS (
   SELECT unnest($1::oid[])
@@ -83,13 +85,10 @@ class Grant:
             for text, name in split(self.text)
         )
 
-    @property
-    def may_fail(self) -> bool:
-        return bool(_MAY_FAIL.search(self.text))
-
     async def fits(self, db: asyncpg.Connection, bound: Bound) -> bool:
         """Whether PostgreSQL can cast the claims of which only it can tell."""
-        unsure = [number for number, form in enumerate(self.forms) if not is_checked(form.kind)]
+        holds_all = db.get_settings().server_encoding == "UTF8"
+        unsure = [number for number, form in enumerate(self.forms) if not (holds_all and is_checked(form.kind))]
         return await castable(db, [bound[number] for number in unsure], [self.forms[number].sql for number in unsure])
 
 
@@ -100,10 +99,15 @@ def grant_parameters(query: str) -> tuple[str, ...]:
 
 
 async def granted(db: asyncpg.Connection, sql: PlanSql, claims: Claims) -> frozenset[str]:
-    """The buckets that a user with these claims may hold, on the rows that `db` sees."""
+    """The buckets that a user with these claims may hold, on the rows that `db` sees. After a GrantFailsError the
+    transaction is lost."""
     found: set[str] = set()
     for scope in sql.plan.scopes.values():
-        found |= await granted_in(db, sql, scope, claims)
+        try:
+            found |= await granted_in(db, sql, scope, claims)
+        except GrantFailsError as error:
+            _log.warning("%s", error)
+            raise
     return frozenset(found)
 
 
@@ -113,7 +117,14 @@ async def granted_in(db: asyncpg.Connection, sql: PlanSql, scope: Scope, claims:
         return frozenset({bucket_name(scope.name, ())})
     grant = await grant_of(db, sql, scope)
     bound = grant.bind(claims)
-    return (await ask(db, sql.plan, grant, [bound]))[0] if bound is not None else frozenset()
+    if bound is None or not await grant.fits(db, bound):
+        return frozenset()
+    try:
+        return (await _Answers(db, sql.plan, grant).read([bound]))[0]
+    except Exception as error:
+        if not is_data_fault(error):
+            raise
+        raise GrantFailsError(scope.name, f"SQLSTATE {getattr(error, 'sqlstate', None)}") from error
 
 
 async def grant_of(db: asyncpg.Connection, sql: PlanSql, scope: Scope) -> Grant:
@@ -124,30 +135,28 @@ async def grant_of(db: asyncpg.Connection, sql: PlanSql, scope: Scope) -> Grant:
     return known
 
 
-async def ask(db: asyncpg.Connection, plan: Plan, grant: Grant, users: Sequence[Bound]) -> list[frozenset[str]]:
-    """What the grant says to each of the users, all in one query. Where that fails for the data's fault each is asked
-    alone, and those for whom it fails are granted nothing."""
-    if not users:
-        return []
-    reader = _Answers(db, plan, grant)
-    unsure = any(not is_checked(form.kind) for form in grant.forms)
-    if not unsure and not grant.may_fail:
-        return await reader.read(users)
-    found = await attempted(db, lambda: reader.read(users)) if not unsure or await _all_fit(db, grant, users) else None
+async def ask(db: asyncpg.Connection, plan: Plan, grant: Grant, users: Sequence[Bound]) -> list[frozenset[str] | None]:
+    """What the grant says to each of the users, all in one query where it fails for none; None to whom it fails."""
+    told = await _ask_parts(db, _Answers(db, plan, grant), grant, users)
+    if failures := told.count(None):
+        _log.warning('the grant of scope "%s" fails for %d of %d users', grant.scope.name, failures, len(users))
+    return told
+
+
+async def _ask_parts(
+    db: asyncpg.Connection, reader: _Answers, grant: Grant, users: Sequence[Bound]
+) -> list[frozenset[str] | None]:
+    """Halved until those for whom it fails are alone: they are few."""
+    if not users or (len(users) == 1 and not await grant.fits(db, users[0])):
+        return [frozenset()] * len(users)
+    found = await attempted(db, lambda: reader.read(users))
     if found is not None:
-        return found
-    return [await _ask_alone(db, reader, grant, bound) for bound in users]
-
-
-async def _all_fit(db: asyncpg.Connection, grant: Grant, users: Sequence[Bound]) -> bool:
-    return len(users) > 1 or await grant.fits(db, users[0])
-
-
-async def _ask_alone(db: asyncpg.Connection, reader: _Answers, grant: Grant, bound: Bound) -> frozenset[str]:
-    if not await grant.fits(db, bound):
-        return frozenset()
-    found = await attempted(db, lambda: reader.read([bound]))
-    return found[0] if found is not None else frozenset()
+        return list(found)
+    if len(users) == 1:
+        return [None]
+    middle = len(users) // 2
+    first = await _ask_parts(db, reader, grant, users[:middle])
+    return [*first, *await _ask_parts(db, reader, grant, users[middle:])]
 
 
 # ---------------------------------------------------------------- claims as parameters

@@ -16,6 +16,7 @@ import asyncpg
 from syncline.errors import AuthError, SourceError
 from syncline.model.identifiers import quote, quote_list
 from syncline.model.scopes import Plan, Scope, SyncedTable, bucket_key
+from syncline.source.claims import GrantFailsError
 from syncline.source.port import Claims, ExampleDownload, ScopeReport
 from syncline.source.postgres.claims import grant_parameters, granted_in
 from syncline.source.postgres.connections import Connections, milliseconds
@@ -216,7 +217,7 @@ class _Describing:
         async for value in self._candidates(scope, names[0]):
             try:
                 held = len(await self._granted(scope, {names[0]: value}))
-            except AuthError:  # no claim can be like this
+            except (AuthError, GrantFailsError):  # no claim can be like this
                 continue
             except _TooLongError:
                 break

@@ -239,7 +239,7 @@ def _settings(server: Row) -> Iterator[Finding]:
         what = f"The database's clock is {abs(apart):.0f} s {which} this machine's: who wrote last is told by both."
         yield Finding(what, "Have both follow a time server (NTP).", "clock_apart")
     if server["prepared_max"]:
-        what = "max_prepared_transactions is not 0: a database at rest rings no bell, and is looked at four times a second."
+        what = "max_prepared_transactions is not 0: a database at rest is looked at four times a second."
         yield Finding(what, "Set it to 0 if nobody uses PREPARE TRANSACTION.", "doorbell_off", is_note=True)
 
 

@@ -67,9 +67,7 @@ class Doorbell:
         """After a look that found nothing: whether it now says that it sleeps. Then one more look has to follow."""
         if self._moved_at is None:
             self._moved_at = _now()
-        since, patience = (
-            (self._told_at, RENEWED_SECONDS) if self._is_asleep else (self._moved_at, ASLEEP_SECONDS)
-        )
+        since, patience = (self._told_at, RENEWED_SECONDS) if self._is_asleep else (self._moved_at, ASLEEP_SECONDS)
         if _now() - since < patience:
             return False
         if self._may_sleep is None:

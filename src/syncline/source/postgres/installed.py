@@ -11,13 +11,15 @@ from typing import Any
 import asyncpg
 
 from syncline.errors import NotProvisionedError, SchemaChangedError
-from syncline.model.scopes import Plan, SyncedTable
+from syncline.model.scopes import Plan
 from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, read_states, set_meta
 from syncline.source.postgres.capture import Capture, captures
 from syncline.source.postgres.contents import Contents
 from syncline.source.postgres.introspect import introspect
+from syncline.source.postgres.signatures import ASIDE_OF
 from syncline.source.postgres.suspending import is_watched
 from syncline.source.postgres.trigger_sql import function_digest
+from syncline.source.signatures import layout_text
 
 VERSION = "1"
 RECORD, FUNCTION_OF = "capture:", "function:"
@@ -27,11 +29,13 @@ _HINT = "Run: syncline provision"
 
 @dataclass(frozen=True)
 class Installed:
-    """Of one captured table: what stands, and the record of what was put in; None where there is none."""
+    """Of one captured table: what stands, and the record of what was put in; None where there is none.
+    `has_aside`: stamps are still to be taken of an earlier changelog."""
 
     capture: Capture
     state: TableState
     record: Mapping[str, Any] | None
+    has_aside: bool = False
 
     @property
     def name(self) -> str:
@@ -40,11 +44,13 @@ class Installed:
     @property
     def fits(self) -> bool:
         """Whether everything stands, nobody has touched it since, and all of it has been written down."""
-        return self.stands and self.state.contents.is_within(Contents.parse((self.record or {})["contents"]))
+        if self.record is None or not self.stands or self.has_aside:
+            return False
+        return self.state.contents.is_within(Contents.parse(self.record["contents"]))
 
     @property
     def stands(self) -> bool:
-        """As `fits`, but for columns and labels that have come since."""
+        """As `fits`, but for columns and labels that have come since, and for what is put aside."""
         if self.record is None or not self.state.is_complete(self.capture) or self.is_rewritten(restored=False):
             return False
         return {**self.record, "contents": None} == {**record_of(self.state), "contents": None}
@@ -113,8 +119,12 @@ async def read_installed(db: asyncpg.Connection, wanted: Mapping[str, Capture]) 
     """Of all these tables, whether anything of ours is there or not."""
     rows = await db.fetch("SELECT name, value FROM syncline.meta WHERE starts_with(name, $1)", RECORD)
     records = {name.removeprefix(RECORD): json.loads(text) for name, text in rows}
+    rows = await db.fetch("SELECT name FROM syncline.meta WHERE starts_with(name, $1)", ASIDE_OF)
+    aside = {row[0].removeprefix(ASIDE_OF) for row in rows}
     states = await read_states(db, wanted)
-    return {name: Installed(capture, states[name], records.get(name)) for name, capture in wanted.items()}
+    return {
+        name: Installed(capture, states[name], records.get(name), name in aside) for name, capture in wanted.items()
+    }
 
 
 def was_restored(installed: Mapping[str, Installed]) -> bool:
@@ -137,10 +147,6 @@ async def note_restored(db: asyncpg.Connection, plan: Plan) -> None:
 
 
 # ---------------------------------------------------------------- the whole
-def columns_text(synced: SyncedTable) -> str:
-    return json.dumps(synced.columns, ensure_ascii=False)
-
-
 async def layouts(db: asyncpg.Connection) -> dict[str, tuple[int, str]]:
     """Table -> number of its newest layout, and its columns."""
     rows = await db.fetch(
@@ -179,11 +185,7 @@ async def verify(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[st
     installed = await read_installed(db, captures(plan))
     restored = was_restored(installed)
     hidden = frozenset(name for name, each in installed.items() if each.state.is_hidden)
-    lost = frozenset(
-        name
-        for name, each in installed.items()
-        if not (each.fits or (restored and each.is_as_before))
-    )
+    lost = frozenset(name for name, each in installed.items() if not (each.fits or (restored and each.is_as_before)))
     if unexpected := lost - (lost_for_good or frozenset()):
         raise SchemaChangedError(
             f'Capture is not what the configuration needs: that of "{min(unexpected)}" is missing or other.',
@@ -196,7 +198,7 @@ async def verify(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[st
         )
     known = await layouts(db)
     for name, synced in plan.tables.items():
-        if known.get(name, (0, ""))[1] != columns_text(synced):
+        if known.get(name, (0, ""))[1] != layout_text(synced):
             raise SchemaChangedError(f'"{name}" has other columns than when capture was installed.', hint=_HINT)
     if await read_meta(db, "version") != VERSION:
         raise SchemaChangedError("Capture was installed by another version of Syncline.", hint=_HINT)

@@ -131,7 +131,7 @@ class PageReader(FeedReader):
             await self._db.execute(f"SET LOCAL statement_timeout = {max(int(seconds * 1000), 1)}")
             return int(await self._db.fetchval(query, *statement.given))
 
-        return await attempted(self._db, count, (asyncpg.QueryCanceledError,))
+        return await attempted(self._db, count, lambda error: isinstance(error, asyncpg.QueryCanceledError))
 
 
 class _TableReading:

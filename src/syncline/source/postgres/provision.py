@@ -35,7 +35,6 @@ from syncline.source.postgres.installed import (
     RECORD,
     VERSION,
     Installed,
-    columns_text,
     describe_tables,
     fingerprint_of,
     layouts,
@@ -47,8 +46,17 @@ from syncline.source.postgres.installed import (
 from syncline.source.postgres.locking import SEQUENCER_LOCK, alone, patiently, take_lock
 from syncline.source.postgres.removing import remove_leftovers, remove_schema, take_triggers_off
 from syncline.source.postgres.scripts import capture_statements, lock_statement, script
-from syncline.source.postgres.signatures import fold_waiting, read_signatures, store_signatures
+from syncline.source.postgres.signatures import (
+    ASIDE_OF,
+    drop_aside,
+    fold_aside,
+    index_aside,
+    put_aside,
+    read_signatures,
+    store_signatures,
+)
 from syncline.source.postgres.suspending import MIGRATION
+from syncline.source.signatures import StoredSignature, layout_text
 
 __all__ = ["deprovision", "pending_changes", "provision", "script"]
 
@@ -101,7 +109,9 @@ async def _run(db: asyncpg.Connection, statements: str) -> None:
 async def _put_in_one(work: _Work, before: Installed) -> None:
     name = before.name
     try:
+        await _finish_aside(work, before.capture)
         await patiently(work.db, f'"{name}"', lambda: _put_in(work, before.capture), work.tell)
+        await _finish_aside(work, before.capture)
     except asyncpg.InsufficientPrivilegeError:
         if work.refused is None:
             raise
@@ -146,12 +156,28 @@ async def _keep_stamps(work: _Work, found: Installed) -> bool:
     await db.execute(f"LOCK TABLE {capture.changelog} IN ACCESS EXCLUSIVE MODE")
     waited: bool = await db.fetchval(f"SELECT EXISTS (SELECT FROM {capture.changelog})")
     if waited and known is not None and synced is not None and known.key == synced.key:
-        rows = await db.fetch(
-            "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0",
-            capture.changelog,
-        )
-        await fold_waiting(db, capture, known, {row[0] for row in rows})
+        await put_aside(db, capture, known)
     return waited
+
+
+async def _finish_aside(work: _Work, capture: Capture) -> None:
+    """Take the stamps of what was put aside, also by a run that was interrupted; until then no checkpoint is taken."""
+    db, name = work.db, capture.table.name
+    text = await read_meta(db, ASIDE_OF + name)
+    if text is None:
+        return
+    known, synced = StoredSignature.parse(text), work.plan.tables.get(name)
+    left = synced is not None and synced.key == known.key
+
+    async def fold() -> None:
+        nonlocal left
+        left = await fold_aside(db, capture, known)
+
+    if left:
+        await patiently(db, "The schema syncline", lambda: index_aside(db, name), work.tell)
+    while left:
+        await patiently(db, "The schema syncline", fold, work.tell)
+    await patiently(db, "The schema syncline", lambda: drop_aside(db, name), work.tell)
 
 
 # ---------------------------------------------------------------- the whole
@@ -161,8 +187,8 @@ async def _finish(work: _Work, service_role: str) -> None:
     known = await layouts(db)
     for name, synced in plan.tables.items():
         newest, columns = known.get(name, (0, ""))
-        if columns != columns_text(synced):
-            await db.execute("INSERT INTO syncline.layout VALUES ($1, $2, $3)", name, newest + 1, columns_text(synced))
+        if columns != layout_text(synced):
+            await db.execute("INSERT INTO syncline.layout VALUES ($1, $2, $3)", name, newest + 1, layout_text(synced))
     await mark_gaps(db, await store_signatures(db, plan), "plan")
     for name, value in (
         ("version", VERSION),

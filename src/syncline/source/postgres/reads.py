@@ -58,6 +58,14 @@ async def reads_of_filter(db: asyncpg.Connection, table: str, where: str) -> Que
                 code="filter_query",
             )
         failing = tree.can_fail(await _functions(db, tree), parameters.bare(where))
+        read = set().union(*reads.tables.values())
+        virtual = [row[0] for row in await db.fetch(queries("reads.sql")["virtual"], source) if row[0] in read]
+    if virtual:
+        raise ConfigError(
+            f'The filter of "{table}" reads "{virtual[0]}", which is not stored, but computed whenever it is read.',
+            hint="Compare the columns that it is made from, or have the database store it.",
+            code="filter_function",
+        )
     if failing:
         raise ConfigError(
             f'The filter of "{table}" uses {failing}, which can fail on a value.',

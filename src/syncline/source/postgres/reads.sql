@@ -54,6 +54,10 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_s
   AND (n.nspname = current_schema() AND c.relname = $1 OR n.nspname || '.' || c.relname = $1)
 ORDER BY n.nspname <> current_schema() LIMIT 1;
 
+-- name: virtual
+-- Of relation $1, quoted: columns that are computed whenever they are read.
+SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attgenerated = 'v' ORDER BY attnum;
+
 -- name: names
 SELECT CASE WHEN n.nspname = current_schema() THEN '' ELSE n.nspname || '.' END || c.relname AS relation,
        a.attname AS name

@@ -70,7 +70,7 @@ class Records:
                 try:
                     await self._db.execute(statement, *map(list, zip(*lines, strict=True)))
                 except UniqueViolationError as error:
-                    if error.constraint_name != "outcome_by_id":
+                    if getattr(error, "constraint_name", None) != "outcome_by_id":
                         raise
                     raise SourceBusyError("Another device sent the same change at the same time.") from error
                 lines.clear()

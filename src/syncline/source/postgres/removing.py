@@ -16,6 +16,7 @@ from syncline.source.postgres.capture import CHANGELOG, FUNCTION, captures
 from syncline.source.postgres.installed import FUNCTION_OF, RECORD
 from syncline.source.postgres.locking import patiently
 from syncline.source.postgres.names import object_name, ours
+from syncline.source.postgres.signatures import drop_aside
 from syncline.source.postgres.suspending import ALARM_PREFIX, alarm_function
 
 Tell = Callable[[str], None]
@@ -74,6 +75,7 @@ async def _remove_strays(db: asyncpg.Connection, plan: Plan) -> None:
 async def _remove_table(db: asyncpg.Connection, name: str, function: str) -> None:
     await db.execute(f"DROP FUNCTION IF EXISTS {ours(function)}()")
     await db.execute(f"DROP TABLE IF EXISTS {ours(object_name(CHANGELOG, name))}")
+    await drop_aside(db, name)
     await db.execute("DELETE FROM syncline.meta WHERE name = ANY($1::text[])", [RECORD + name, FUNCTION_OF + function])
 
 

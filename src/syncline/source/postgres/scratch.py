@@ -12,10 +12,7 @@ from syncline.source.postgres.layout import PlanSql
 
 XIDS_MAX = 10_000_000
 LOOK_SECONDS = 60.0
-_AGE = (
-    "SELECT max(age(relfrozenxid)) FROM pg_class "
-    "WHERE relnamespace = pg_my_temp_schema() AND relkind IN ('r', 't')"
-)
+_AGE = "SELECT max(age(relfrozenxid)) FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind IN ('r', 't')"
 
 
 class ScratchTables:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncpg
 
+from syncline.model.identifiers import quote
 from syncline.model.merge import Stamp
 from syncline.model.scopes import Plan, SyncedTable
+from syncline.source.postgres.belongings import set_meta
 from syncline.source.postgres.capture import MASK_BITS, Capture
+from syncline.source.postgres.names import object_name, ours
 from syncline.source.postgres.types import json_sql
 from syncline.source.signatures import StoredSignature, table_signature
 from syncline.source.stamps import Changes, fold_changes
 
 SIGNATURE_PREFIX = "signature:"
+ASIDE, ASIDE_OF = "aside", "aside:"
+"""Changelogs of which only the stamps are to be taken yet: their names, and in `meta` the signature of their time."""
 _ROWS_AT_ONCE = 5_000
 
 
@@ -67,39 +72,66 @@ async def _carry_stamps(db: asyncpg.Connection, name: str, known: StoredSignatur
         )
 
 
-async def fold_waiting(db: asyncpg.Connection, capture: Capture, known: StoredSignature, columns: set[str]) -> None:
-    """Inside a transaction that keeps everybody from the changelog: take the stamps of changes that wait in it, for its
-    columns or masks are about to mean something else, and empty it. The rows themselves are sent anew. The key is the
-    same as before; `columns` are those that the changelog has."""
+async def put_aside(db: asyncpg.Connection, capture: Capture, known: StoredSignature) -> None:
+    """Inside a transaction that keeps everybody from the changelog: make room for another one. What waits in it would
+    be read as something else from now on; of it the stamps count, which `fold_aside` takes afterwards, for it may be
+    much, and the host's writers wait for this transaction. The rows themselves are sent anew."""
+    await db.execute(f"DROP INDEX IF EXISTS {ours(object_name('waiting', capture.table))}")
+    await db.execute(f"ALTER TABLE {capture.changelog} RENAME TO {quote(object_name(ASIDE, capture.table))}")
+    await set_meta(db, ASIDE_OF + capture.table.name, known.text)
+
+
+async def index_aside(db: asyncpg.Connection, name: str) -> None:
+    """So that each part of it is found at once."""
+    aside, index = ours(object_name(ASIDE, name)), quote(object_name(f"{ASIDE}_order", name))
+    await db.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {aside}(id)")
+
+
+async def fold_aside(db: asyncpg.Connection, capture: Capture, known: StoredSignature) -> bool:
+    """Inside a transaction of its own: take the stamps of the oldest changes of those put aside. Whether there may be
+    more. The key is the same as then."""
+    await db.execute("LOCK TABLE syncline.checkpoint IN EXCLUSIVE MODE")
     table = capture.table
+    aside = ours(object_name(ASIDE, table))
+    columns = [
+        row[0]
+        for row in await db.fetch(
+            "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0", aside
+        )
+    ]
     masks = [f"m_{index}" for index in range((len(known.watched) + MASK_BITS - 1) // MASK_BITS)]
     masks = [name for name in masks if name in columns]
     parts = [json_sql(table.column(name), f"l.k_{index}") for index, name in enumerate(known.key, 1)]
     listed = " || ',' || ".join(parts)
     key = f"'[' || {listed} || ']'"
-    query = f"SELECT {key}, op::text, stamp, writer{''.join(f', {mask}' for mask in masks)} FROM {capture.changelog} l"
+    query = f"SELECT id, {key}, op::text, stamp, writer{''.join(f', {mask}' for mask in masks)} FROM {aside} l"
     changes: dict[str, Changes] = {}
-    for row in await db.fetch(f"{query} ORDER BY id"):
-        text, op, stamp, writer, *words = row
+    rows = await db.fetch(f"{query} ORDER BY id LIMIT {_ROWS_AT_ONCE}")
+    for _, text, op, stamp, writer, *words in rows:
         changed = [
             column
             for index, column in enumerate(known.watched if words else ())
             if op in ("U", "T") and (words[index // MASK_BITS] or 0) >> (index % MASK_BITS) & 1
         ]
         changes.setdefault(text, []).append((op, Stamp(stamp or 0, writer or 0), changed))
-    keys = list(changes)
-    for start in range(0, len(keys), _ROWS_AT_ONCE):
-        part = keys[start : start + _ROWS_AT_ONCE]
-        stored = dict(
-            await db.fetch(
-                "SELECT key, stamps FROM syncline.row_state WHERE table_name = $1 AND key = ANY($2::text[])",
-                capture.table.name,
-                part,
-            )
+    stored = dict(
+        await db.fetch(
+            "SELECT key, stamps FROM syncline.row_state WHERE table_name = $1 AND key = ANY($2::text[])",
+            table.name,
+            list(changes),
         )
-        await db.executemany(
-            "INSERT INTO syncline.row_state(table_name, key, stamps, checkpoint) VALUES ($1, $2, $3, 0) "
-            "ON CONFLICT (table_name, key) DO UPDATE SET stamps = excluded.stamps",
-            [(capture.table.name, key, fold_changes(stored.get(key), changes[key])) for key in part],
-        )
-    await db.execute(f"DELETE FROM {capture.changelog}")
+    )
+    await db.executemany(
+        "INSERT INTO syncline.row_state(table_name, key, stamps, checkpoint) VALUES ($1, $2, $3, 0) "
+        "ON CONFLICT (table_name, key) DO UPDATE SET stamps = excluded.stamps",
+        [(table.name, key, fold_changes(stored.get(key), found)) for key, found in changes.items()],
+    )
+    if rows:
+        await db.execute(f"DELETE FROM {aside} WHERE id <= $1", rows[-1][0])
+    return len(rows) == _ROWS_AT_ONCE
+
+
+async def drop_aside(db: asyncpg.Connection, name: str) -> None:
+    """Of the captured table `name`."""
+    await db.execute(f"DROP TABLE IF EXISTS {ours(object_name(ASIDE, name))}")
+    await db.execute("DELETE FROM syncline.meta WHERE name = $1", ASIDE_OF + name)

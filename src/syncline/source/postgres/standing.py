@@ -10,6 +10,7 @@ costs a fraction, and compare everything only where one has moved.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -184,10 +185,8 @@ class Standing:
                 try:
                     if locks:
                         await db.execute(f"{locks}; SET LOCAL statement_timeout = '{milliseconds(STATEMENT_SECONDS)}'")
-                    await self.require_for_reading(db, rows=rows)
-                    if not rows:
-                        return await work(db)
-                    async with connections.watchdog.guard(db):
+                    async with connections.watchdog.guard(db) if locks or rows else contextlib.nullcontext():
+                        await self.require_for_reading(db, rows=rows)
                         return await work(db)
                 except _GONE as error:
                     raise SchemaMovingError(

@@ -19,6 +19,7 @@ DOORBELL = "syncline"
 """The channel that a sequencer listens to while it sleeps."""
 STAMP_SETTING = "syncline.stamp"
 """`stamp:writer:seal` of an upload's changes. A seal is good in one transaction, and for nobody without the secret."""
+_TOLD_STAMP, _TOLD_WRITER = (f"split_part(told, ':', {part})" for part in (1, 2))
 _OLD, _NEW = "OLD TABLE AS old_rows", "NEW TABLE AS new_rows"
 _EVENTS = {
     "syncline_insert": ("AFTER INSERT", f"REFERENCING {_NEW}", 4),
@@ -88,9 +89,9 @@ BEGIN
   SELECT greatest({ours("now_us")}(), p.floor_us + 1), p.secret,
          p.asleep_until > clock_timestamp() AND current_setting('max_prepared_transactions') = '0'
     INTO STRICT stamp_us, secret, is_asleep FROM {ours("pulse")} p;
-  IF told <> '' AND split_part(told, ':', 3) = {seal_sql("secret", "split_part(told, ':', 1)", "split_part(told, ':', 2)")} THEN
-    stamp_us := split_part(told, ':', 1)::bigint;
-    writer_number := split_part(told, ':', 2)::bigint;
+  IF told <> '' AND split_part(told, ':', 3) = {seal_sql("secret", _TOLD_STAMP, _TOLD_WRITER)} THEN
+    stamp_us := {_TOLD_STAMP}::bigint;
+    writer_number := {_TOLD_WRITER}::bigint;
   END IF;
   IF TG_LEVEL = 'ROW' THEN
     {_operations_sql(capture, "(SELECT OLD.*)", "(SELECT NEW.*)")}

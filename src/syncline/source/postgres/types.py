@@ -107,6 +107,8 @@ def value_sql(column: Column, expression: str) -> str:
     element = element_kind(column.kind)
     if element is not None:
         return _array_sql(element, expression)
+    if column.kind == "enum" and column.base:  # enum_out knows no domains
+        expression = f"({expression})::{column.base}"
     return _FORMS.get(column.kind, _TEXT).value.replace("{x}", expression)
 
 

@@ -9,9 +9,10 @@ from contextlib import suppress
 
 from syncline.errors import NotProvisionedError, SchemaChangedError
 from syncline.model.identifiers import PREFIX, quote
-from syncline.model.scopes import Plan, SyncedTable
+from syncline.model.scopes import Plan
 from syncline.source.generations import raised_by
 from syncline.source.port import ProvisionReport
+from syncline.source.signatures import layout_text
 from syncline.source.sqlite.belongings import base_objects, base_script, is_provisioned, our_objects, require_names
 from syncline.source.sqlite.capture import captures, changelog_index_sql, changelog_sql, trigger_sql
 from syncline.source.sqlite.generations import mark_gaps, read_gaps
@@ -154,14 +155,10 @@ def _drop(connection: sqlite3.Connection, names: list[str], existing: dict[str, 
 def _write_layouts(connection: sqlite3.Connection, plan: Plan) -> None:
     for name, synced in plan.tables.items():
         newest, columns = _newest_layout(connection, name)
-        if columns != _columns_text(synced):
+        if columns != layout_text(synced):
             connection.execute(
-                "INSERT INTO syncline_layout VALUES(?1, ?2, ?3)", (name, newest + 1, _columns_text(synced))
+                "INSERT INTO syncline_layout VALUES(?1, ?2, ?3)", (name, newest + 1, layout_text(synced))
             )
-
-
-def _columns_text(synced: SyncedTable) -> str:
-    return json.dumps(synced.columns, ensure_ascii=False)
 
 
 def _newest_layout(connection: sqlite3.Connection, table: str) -> tuple[int, str]:
@@ -214,7 +211,7 @@ def verify(connection: sqlite3.Connection, plan: Plan) -> None:
             f'Capture is not what the configuration needs: "{missing[0]}" is missing or other.', hint=hint
         )
     for name, synced in plan.tables.items():
-        if _newest_layout(connection, name)[1] != _columns_text(synced):
+        if _newest_layout(connection, name)[1] != layout_text(synced):
             raise SchemaChangedError(f'"{name}" has other columns than when capture was installed.', hint=hint)
     if _meta(connection, "version") != VERSION:
         raise SchemaChangedError("Capture was installed by another version of Syncline.", hint=hint)
