@@ -18,7 +18,7 @@ def layout_text(table: SyncedTable) -> str:
     """What makes a row of another layout: rows of it are refused by devices whose program knows the table otherwise.
     They would hold the rows under keys or types that their next program does away with, rows and all, and their cursor
     would say that they have them."""
-    return json.dumps(table.columns)
+    return json.dumps([_columns(table), table.key], ensure_ascii=False)
 
 
 def _columns(table: SyncedTable) -> list[tuple[str, str, str]]:

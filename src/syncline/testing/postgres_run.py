@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from syncline.testing.postgres_server import Installation, PostgresServer, installed
+from syncline.testing.postgres_server import Installation, PostgresServer, installed, short_folder
 
 _PREFIX = "syncline-run-"
 
@@ -53,9 +53,9 @@ class Run(SharedServers):
         self._alive.close()
 
 
-def begin_run(root: Path = Path("/tmp")) -> Run:
-    """Also ends what runs that were killed have left. `root` is not TMPDIR, which may be too long for the name of a
-    socket."""
+def begin_run(root: Path | None = None) -> Run:
+    """Also ends what runs that were killed have left. `root`: see `short_folder`."""
+    root = root or short_folder()
     for folder in root.glob(f"{_PREFIX}*"):
         held = _take(folder / "alive")
         if held:

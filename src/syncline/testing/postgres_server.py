@@ -85,6 +85,18 @@ class DatabaseAddress:
     tcp_url: str
 
 
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES_MIN = 4 << 30
+
+
+def short_folder() -> Path:
+    """Where servers for tests live: in memory, where there is enough, for they make and drop thousands of files; else
+    /tmp. Not TMPDIR, which may be too long for the name of a socket."""
+    if os.access(_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES_MIN:
+        return _MEMORY
+    return Path("/tmp")
+
+
 class PostgresServer:
     """One server. Started as root it runs as `postgres`, else as `nobody`, because PostgreSQL refuses root."""
 
@@ -102,7 +114,7 @@ class PostgresServer:
         `durable`: fsync and the like as PostgreSQL has them."""
         self.installation = installation
         self._temporary = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="syncline-pg-", dir="/tmp"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="syncline-pg-", dir=short_folder()))
         self.data = self.folder / "data"
         self.log = self.folder / "log"
         self._user = _server_user()
