@@ -232,6 +232,15 @@ def test_a_database_whose_characters_nobody_knows_is_refused(make_postgres: Any)
     assert caught.value.error_code == "source_encoding"
 
 
+def test_a_role_that_finds_our_schema_before_the_companys_is_refused(postgres: Any) -> None:
+    """As a role called `syncline` does by PostgreSQL's default search_path."""
+    postgres.execute("CREATE SCHEMA syncline; CREATE TABLE visits (id int PRIMARY KEY)")
+    postgres.execute(f'ALTER DATABASE "{postgres.name}" SET search_path = syncline, public')
+    with pytest.raises(ConfigError) as caught:
+        schema_of(postgres.url)
+    assert caught.value.error_code == "source_search_path"
+
+
 class _Server:
     """A connection to a server that is not to be had here."""
 
@@ -253,6 +262,7 @@ class _Server:
     [
         ({"version": 120_022, "version_text": "12.22"}, "source_version", "PostgreSQL 12.22"),
         ({"standby": True}, "source_standby", "standby"),
+        ({"home": "syncline"}, "source_search_path", "search_path finds the schema"),
     ],
 )
 def test_a_server_that_cannot_be_a_source_is_refused(said: dict[str, Any], code: str, words: str) -> None:

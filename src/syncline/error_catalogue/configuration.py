@@ -58,6 +58,11 @@ CONFIGURATION: tuple[Section, ...] = (
                 "Name its primary in [source] url.",
             ),
             wrong(
+                "source_search_path",
+                "The role of [source] url is called like Syncline's schema, and finds that before your tables.",
+                "ALTER ROLE … SET search_path = public (or your schema), or take a role of another name.",
+            ),
+            wrong(
                 "source_encoding",
                 "The database's encoding does not say which characters its text holds.",
                 "Move the data into a database with the encoding UTF8.",

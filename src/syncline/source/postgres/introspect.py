@@ -14,6 +14,7 @@ from syncline.model.identifiers import PREFIX
 from syncline.model.schema import Column, ForeignKey, Index, Schema, Table
 from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.column_types import Types, inexact, local_default
+from syncline.source.postgres.names import SCHEMA
 from syncline.source.postgres.types import local_type
 
 VERSION_MIN = 13
@@ -68,6 +69,13 @@ async def require_fit(db: asyncpg.Connection) -> str:
             "The database has the encoding SQL_ASCII: nobody can tell which characters its bytes stand for.",
             hint="Move it into a database made with ENCODING 'UTF8'.",
             code="source_encoding",
+        )
+    if server["home"] == SCHEMA:
+        raise ConfigError(
+            f"The role's search_path finds the schema \"{SCHEMA}\", which is Syncline's, before yours: "
+            'it is the role\'s own name, and the path begins with "$user".',
+            hint="ALTER ROLE … SET search_path = public (or your schema), or take a role of another name.",
+            code="source_search_path",
         )
     return str(server["home"] or "")
 

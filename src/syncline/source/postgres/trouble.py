@@ -36,6 +36,7 @@ _STALE = (InvalidCachedStatementError, OutdatedSchemaCacheError)
 """What is prepared is prepared anew after it."""
 _GONE_CODES = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 _AGAIN = "It is tried again."
+_ABSENT = "Check host and port in [source] url; a running server tries again by itself."
 _QUOTED = re.compile(r"^permission denied for (?P<kind>[a-z ]+) (?P<name>\S+)$")
 _RIGHTS = {"table": "SELECT ON TABLE", "schema": "USAGE ON SCHEMA", "function": "EXECUTE ON FUNCTION"}
 
@@ -82,7 +83,7 @@ def source_error(error: BaseException) -> SourceError:
     if state == "57P03":
         return SourceBusyError(f"The source database is only starting: {words}.", hint=_AGAIN, code="source_starting")
     if state.startswith("08") or state in _GONE_CODES:
-        return SourceBusyError(f"The source database is not there: {words}.", hint=_AGAIN, code="source_unreachable")
+        return SourceBusyError(f"The source database is not there: {words}.", hint=_ABSENT, code="source_unreachable")
     if state in _BUSY:
         return SourceBusyError(f"The source database cannot do it now: {_BUSY[state]} ({words}).", hint=_AGAIN)
     return _mended_by_a_person(state, words)
@@ -128,14 +129,16 @@ def _grant(words: str) -> str:
         return f"GRANT {_RIGHTS[found['kind']]} {found['name']} to the role of [source] url."
     if "row-level security" in words:
         return "Give the role of [source] url BYPASSRLS, or make it the table's owner."
-    return "Run: syncline doctor"
+    return (
+        "Run the command with --owner-url, the login of the tables' owner; syncline doctor names what the role lacks."
+    )
 
 
 def _without_a_session(error: BaseException) -> SourceError:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return SourceBusyError("The disk of this machine is full.", hint="Make room.", code="source_disk_full")
     what = str(error) or "it did not answer in time"
-    return SourceBusyError(f"The source database is not there: {what}.", hint=_AGAIN, code="source_unreachable")
+    return SourceBusyError(f"The source database is not there: {what}.", hint=_ABSENT, code="source_unreachable")
 
 
 def _state(error: PostgresError) -> str:
