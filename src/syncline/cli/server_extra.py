@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from syncline.cli.output import print_note
-from syncline.errors import ConfigError
+from syncline.system.packages import needs_extra
 
 if TYPE_CHECKING:
     from syncline.server.config import Settings
@@ -18,20 +18,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@contextmanager
-def server_extra() -> Iterator[None]:
-    """Around the imports of a server verb: a missing package becomes a message that says what to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "syncline":
-            raise
-        raise ConfigError(
-            f'This command needs the server part of Syncline, and the package "{package}" is not installed.',
-            hint='Run: pip install "syncline[server]".',
-            code="extra_missing",
-        ) from error
+def server_extra() -> AbstractContextManager[None]:
+    """Around the imports of a server verb."""
+    return needs_extra(
+        "server", 'This command needs the server part of Syncline, and the package "{package}" is not installed.'
+    )
 
 
 def load(config: Path) -> Settings:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from syncline.errors import ConfigError
 from syncline.server.config_settings import Settings
 from syncline.server.postgres_url import EXAMPLE, is_postgres, normalise_postgres_url, user_of
 from syncline.source.port import Source
 from syncline.source.sqlite.source import SqliteSource
+from syncline.system.packages import needs_extra
 
 Tell = Callable[[str], None]
 
@@ -60,17 +61,6 @@ def _open_postgres(settings: Settings, owner_url: str | None, has_owner: bool, t
     )
 
 
-@contextmanager
-def postgres_extra() -> Iterator[None]:
-    """Around what needs the driver: a missing package becomes a message that says what to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "syncline":
-            raise
-        raise ConfigError(
-            f'A PostgreSQL source needs the package "{package}", which is not installed.',
-            hint='Run: pip install "syncline[postgres]".',
-            code="extra_missing",
-        ) from error
+def postgres_extra() -> AbstractContextManager[None]:
+    """Around what needs the driver."""
+    return needs_extra("postgres", 'A PostgreSQL source needs the package "{package}", which is not installed.')
