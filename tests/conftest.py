@@ -36,21 +36,27 @@ _run = pytest.StashKey[Run]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-version", action="store_true", help="all of tests/postgres on the older PostgreSQL, too")
+    parser.addoption("--newest", action="store_true", help="nothing on the older PostgreSQL")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--every-version"):
         return
-    left_out = [item for item in items if _is_for_later(item)]
+    is_later = _is_older if config.getoption("--newest") else _is_for_later
+    left_out = [item for item in items if is_later(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not _is_for_later(item)]
+        items[:] = [item for item in items if not is_later(item)]
+
+
+def _is_older(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("postgres_version") not in (None, "18")
 
 
 def _is_for_later(item: pytest.Item) -> bool:
-    version = getattr(item, "callspec", None) and item.callspec.params.get("postgres_version")  # type: ignore[attr-defined]
     folder, _, rest = item.nodeid.partition("tests/postgres/")
-    return not folder and bool(rest) and version not in (None, "18") and not rest.startswith(ON_BOTH)
+    return not folder and bool(rest) and _is_older(item) and not rest.startswith(ON_BOTH)
 
 
 def pytest_configure(config: pytest.Config) -> None:
