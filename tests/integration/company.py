@@ -254,6 +254,7 @@ class Company:
 
     def close(self) -> None:
         for replica in self._replicas:
+            print(f"--- {replica.path.name}: {replica.status}", file=sys.stderr)
             replica.stop()
         for server in self.servers:
             server.kill()

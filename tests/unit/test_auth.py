@@ -15,12 +15,13 @@ from syncline.errors import AuthError, ConfigError
 from syncline.server.auth import Identity, Verifier, bearer_token, claims_of_grants, identity_of, issue_token
 from syncline.server.config import AuthSettings, Settings, parse_settings
 
+DAY_SECONDS = 86_400  # some tokens below are made when the tests are collected, long before theirs runs
 SECRET = "0123456789abcdef0123456789abcdef"
 AUTH = AuthSettings(secret=SECRET, leeway_seconds=5)
 
 
 def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    return jwt.encode({"sub": "nurse-1", "exp": int(time.time()) + 60, **claims}, secret, algorithm=algorithm)
+    return jwt.encode({"sub": "nurse-1", "exp": int(time.time()) + DAY_SECONDS, **claims}, secret, algorithm=algorithm)
 
 
 def settings(grant: str = "SELECT a FROM b WHERE c = :sub", user_claim: str = "sub") -> Settings:

@@ -69,8 +69,8 @@ def test_before_adds_the_old_images_of_the_tables_that_have_any_and_filters_them
     now = path.membership("keys", ("key",))
     assert path.membership("keys", ("key",), {"medications": "(elsewhere)"}) == now
     before = path.membership("keys", ("key",), {"visits": "(images)"})
-    assert before.count("UNION ALL") == 1 and before.count(FILTER) == 2 and "FROM (images) AS own" in before
-    assert path.membership("keys", ("key",), {"visits": "(a)", "patients": "(b)"}).count("UNION ALL") == 2
+    assert before.count(" UNION SELECT") == 1 and before.count("SELECT DISTINCT") == 1 and before.count(FILTER) == 2 and "FROM (images) AS own" in before
+    assert path.membership("keys", ("key",), {"visits": "(a)", "patients": "(b)"}).count("UNION") == 2
 
 
 def test_through_goes_from_the_moved_parents_back_to_the_rows(path: PathSql) -> None:

@@ -68,7 +68,7 @@ class PathSql:
         branches = [f"SELECT {wanted} FROM {moved} AS m JOIN {table_sql(table)} AS t ON {same_key}"]
         if table.name in old:
             branches.append(f"SELECT {wanted} FROM {old[table.name]} AS t")
-        ctes = [f"b{position} AS ({' UNION ALL '.join(branches)})"]
+        ctes = [f"b{position} AS ({united(branches)})"]
         ctes += [f"b{at} AS ({self._step_back(at, old)})" for at in range(position - 1, -1, -1)]
         return f"WITH {', '.join(ctes)} SELECT * FROM b0"
 
@@ -76,11 +76,17 @@ class PathSql:
     def _at(self, position: int) -> Table:
         return self.plan.schema.table(self.path.aliases[position])
 
-    def _rows(self, position: int, old: OldImages) -> list[str]:
-        """What a row at this position may be taken from, each passing the scope's filter."""
+    def _rows(self, position: int, old: OldImages, needed: Sequence[str]) -> list[str]:
+        """What a row at this position may be taken from, each passing the scope's filter. Of old images that look alike
+        in the columns `needed` one: else a row that changed a thousand times in the batch, above a thousand others that
+        did, would count a million times."""
         table = self._at(position)
-        sources = [table_sql(table), *([old[table.name]] if table.name in old else [])]
-        return [filtered(self._scope, table.name, rows) for rows in sources]
+        found = [filtered(self._scope, table.name, table_sql(table))]
+        if table.name in old:
+            columns = ", ".join(map(quote, dict.fromkeys(needed)))
+            images = filtered(self._scope, table.name, old[table.name])
+            found.append(f"(SELECT DISTINCT {columns} FROM {images} AS own)")
+        return found
 
     def _walk(self, keys: str, carried: Sequence[str], answer: str, old: OldImages) -> str:
         last = len(self.path.steps)
@@ -90,12 +96,12 @@ class PathSql:
         for position in range(last):
             step = self.path.steps[position]
             leaving = [f"t.{quote(column)} AS j_{index}" for index, column in enumerate(step.columns, 1)]
-            branches = self._branches(position, [*brought, *leaving], previous, joins, old)
-            ctes.append(f"f{position} AS ({' UNION ALL '.join(branches)})")
+            branches = self._branches(position, [*brought, *leaving], step.columns, previous, joins, old)
+            ctes.append(f"f{position} AS ({united(branches)})")
             previous = f"f{position}"
             joins = [(f"f.j_{index}", column) for index, column in enumerate(step.references, 1)]
         whole = [f"t.{quote(column)} IS NOT NULL" for column in self._scope.key]
-        branches = self._branches(last, [*brought, answer], previous, joins, old, whole)
+        branches = self._branches(last, [*brought, answer], self._scope.key, previous, joins, old, whole)
         chain = f"WITH {', '.join(ctes)} " if ctes else ""
         return f"{chain}{' UNION ALL '.join(branches)}"
 
@@ -103,26 +109,30 @@ class PathSql:
         self,
         position: int,
         columns: Sequence[str],
+        leaving: Sequence[str],
         previous: str,
         joins: Sequence[tuple[str, str]],
         old: OldImages,
         conditions: Sequence[str] = (),
     ) -> list[str]:
         on = " AND ".join([*(f"t.{quote(column)} = {left}" for left, column in joins), *conditions])
+        needed = [*leaving, *(column for _, column in joins)]
         return [
             f"SELECT {', '.join(columns)} FROM {previous} AS f JOIN {rows} AS t ON {on}"
-            for rows in self._rows(position, old)
+            for rows in self._rows(position, old, needed)
         ]
 
     def _step_back(self, at: int, old: OldImages) -> str:
         step = self.path.steps[at]
-        if at:
-            names = self.path.steps[at - 1].references
-            leaving = [f"t.{quote(column)} AS j_{index}" for index, column in enumerate(names, 1)]
-        else:
-            leaving = [f"t.{quote(column)} AS k_{index}" for index, column in enumerate(self._at(0).key, 1)]
+        names, letter = (self.path.steps[at - 1].references, "j") if at else (self._at(0).key, "k")
+        leaving = [f"t.{quote(column)} AS {letter}_{index}" for index, column in enumerate(names, 1)]
         joins = [(f"f.j_{index}", column) for index, column in enumerate(step.columns, 1)]
-        return " UNION ALL ".join(self._branches(at, leaving, f"b{at + 1}", joins, old))
+        return united(self._branches(at, leaving, names, f"b{at + 1}", joins, old))
+
+
+def united(branches: Sequence[str]) -> str:
+    """Rows as they are, or together with old images: then each once."""
+    return " UNION ".join(branches)
 
 
 def membership_sql(path: PathSql, keys: str) -> str:

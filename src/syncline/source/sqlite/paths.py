@@ -86,7 +86,7 @@ class PathBuilder:
             if before:
                 branches.append(self._old(scope, alias, carried, leaving, previous, joins))
             names = [*own.key_columns, *(f"j_{index}" for index in range(1, len(leaving) + 1))]
-            ctes.append(f"f{position}({', '.join(names)}) AS ({' UNION ALL '.join(branches)})")
+            ctes.append(f"f{position}({', '.join(names)}) AS ({' UNION '.join(branches)})")
             previous = f"f{position} AS f"
         return f"WITH {', '.join(ctes)} SELECT DISTINCT * FROM f{len(path.aliases) - 1}"
 
@@ -105,7 +105,7 @@ class PathBuilder:
         previous: str,
         joins: list[tuple[str, str]],
     ) -> str:
-        return self._images(scope, table, quote(table), carried, leaving, previous, joins)
+        return self._images(table, filtered(scope, table, quote(table)), carried, leaving, previous, joins)
 
     def _old(
         self,
@@ -116,13 +116,17 @@ class PathBuilder:
         previous: str,
         joins: list[tuple[str, str]],
     ) -> str:
-        return self._images(scope, table, old_images(self._captures[table]), carried, leaving, previous, joins)
+        """One image of those that look alike here: else a row that changed a thousand times in the batch, above a
+        thousand others that did, would count a million times."""
+        capture = self._captures[table]
+        needed = dict.fromkeys([*leaving, *(column for _, column in joins), *capture.table.nullable_key])
+        rows = f"(SELECT DISTINCT {quote_list(needed)} FROM {filtered(scope, table, old_images(capture))})"
+        return self._images(table, rows, carried, leaving, previous, joins)
 
     def _images(
         self,
-        scope: Scope,
         table: str,
-        images: str,
+        rows: str,
         carried: list[str],
         leaving: tuple[str, ...],
         previous: str,
@@ -131,7 +135,6 @@ class PathBuilder:
         columns = ", ".join([*carried, *(f"t.{quote(column)}" for column in leaving)])
         conditions = [f"t.{quote(column)} = {left}" for left, column in joins]
         conditions += has_whole_key(self._captures[table].table, "t.")
-        rows = filtered(scope, table, images)
         return f"SELECT {columns} FROM {previous} CROSS JOIN {rows} AS t WHERE {' AND '.join(conditions)}"
 
     # ------------------------------------------------------------ rows whose path runs through a moved row
@@ -148,7 +151,7 @@ class PathBuilder:
         images = old_images(capture) if before else quote(capture.table.name)
         names = [f"j_{index}" for index in range(1, len(step.references) + 1)]
         ctes = [
-            f"b{position}({', '.join(names)}) AS (SELECT {wanted} FROM {moved} AS m "
+            f"b{position}({', '.join(names)}) AS (SELECT DISTINCT {wanted} FROM {moved} AS m "
             f"CROSS JOIN {images} AS t WHERE {same_key})"
         ]
         for at in range(position - 1, -1, -1):
@@ -164,7 +167,7 @@ class PathBuilder:
         branches = [self._current(scope, capture.table.name, [], leaving, f"b{at + 1} AS f", joins)]
         if before:
             branches.append(self._old(scope, capture.table.name, [], leaving, f"b{at + 1} AS f", joins))
-        return f"b{at}({', '.join(names)}) AS ({' UNION ALL '.join(branches)})"
+        return f"b{at}({', '.join(names)}) AS ({' UNION '.join(branches)})"
 
 
 def has_whole_key(table: Table, prefix: str) -> list[str]:
