@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncline.testing.postgres_run import Run, SharedServers, begin_run
-from syncline.testing.postgres_server import PostgresServer, installed
+from syncline.testing.postgres_server import PostgresServer, installed, short_folder
 
 FOLDER = "TEST_SERVERS_OF_SYNCLINE"
 """The environment variable by which worker processes find the servers of their run."""
@@ -61,6 +61,7 @@ def _is_for_later(item: pytest.Item) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(short_folder()))  # tmp_path in memory, where there is enough
         config.stash[_run] = begin_run()
         os.environ[FOLDER] = str(config.stash[_run].folder)
 
