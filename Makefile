@@ -4,14 +4,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
+KILLS  ?= 200
+SEED   ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-quick bench-waits bench-postgres format clean
+.PHONY: help run test check kills bench bench-quick bench-waits bench-postgres format clean
 
 help:
 	@echo "make run     the home-care demo (make run ARGS=--once: one working day, then a summary)"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, layers"
+	@echo "make kills   kill -9 at 200 points, on SQLite and on PostgreSQL (make kills KILLS=1000 SEED=7)"
+	@echo "make simulate   500 histories of the simulator (make simulate ARGS='--seeds 20000')"
 	@echo "make bench   the benchmark, each figure beside plain SQLite's; make bench-quick: smaller, in some minutes"
 	@echo "make bench-waits   how long a busy host waits because Syncline stands beside it"
 	@echo "make bench-postgres   what it costs a PostgreSQL host (make bench-postgres ARGS=--quick: in some minutes)"
@@ -30,11 +34,17 @@ run: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
+kills: $(STAMP)
+	SYNCLINE_TEST_KILLS=$(KILLS) SYNCLINE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -s --newest tests/integration/test_kill.py tests/postgres/test_kill.py $(ARGS)
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+simulate: $(STAMP)
+	@$(BIN)/syncline simulate --seeds 500 $(ARGS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(ARGS)

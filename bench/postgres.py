@@ -1,7 +1,7 @@
 """What Syncline costs a PostgreSQL host: `python -m bench.postgres [--quick] [--only H1,S1] [--json]`.
 
 Ratios come of one run. The server is one of the benchmark's own, with fsync and autovacuum on. H: what the host pays ·
-S: what the sequencer does · Q: the queue and the doorbell · D: until a device shows it.
+L: one large statement · S: what the sequencer does · Q: the queue and the doorbell · D: until a device shows it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 
+from bench import postgres_large as large
 from bench import postgres_workloads as workloads
 from bench.postgres_stage import Cluster, Result
 from syncline.testing.postgres_server import installed
@@ -28,7 +29,8 @@ def jobs(*, quick: bool) -> Iterator[Job]:
         yield "H1", partial(workloads.host_tps, scale=scale, seconds=seconds, durable=durable)
     yield "H2", partial(workloads.bulk_update, rows=100_000)
     yield "H3", partial(workloads.cost_per_change, scale=scale, seconds=2 * seconds)
-    yield "H4", partial(workloads.provision, scale=5 if quick else 50)
+    yield "H4", partial(large.provision, scale=5 if quick else 50)
+    yield "L1", partial(large.large_statement, rows=100_000 if quick else 1_000_000)
     yield "S1", partial(workloads.throughput, changes=100_000 if quick else 1_000_000)
     yield "Q1", partial(workloads.bloat, changes=100_000 if quick else 1_000_000)
     yield "Q2", partial(workloads.doorbell, scale=scale, seconds=2 * seconds)

@@ -102,24 +102,6 @@ def cost_per_change(cluster: Cluster, scale: int, seconds: float) -> Result:
     return result
 
 
-def provision(cluster: Cluster, scale: int) -> Result:
-    """H4: putting capture on tables that are full, and taking it off."""
-    result = Result("H4", f"provision on {scale * 100_000:,} rows")
-    address = cluster.database()
-    cluster.make_accounts(address, scale)
-    with configured(address, ACCOUNTS) as folder:
-        begun = time.perf_counter()
-        syncline(folder, "provision")
-        result.figures["provision seconds"] = round(time.perf_counter() - begun, 2)
-        begun = time.perf_counter()
-        syncline(folder, "deprovision", "--yes")
-        result.figures["deprovision seconds"] = round(time.perf_counter() - begun, 2)
-        begun = time.perf_counter()
-        syncline(folder, "--version")
-        result.figures["a command that does nothing"] = round(time.perf_counter() - begun, 2)
-    return result
-
-
 def throughput(cluster: Cluster, changes: int) -> Result:
     """S1: row changes per second that the sequencer takes: of one statement, and of many small transactions."""
     result = Result("S1", f"the sequencer takes {changes:,} waiting row changes")

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from syncline.testing.postgres_run import Run, SharedServers, begin_run
-from syncline.testing.postgres_server import PostgresServer, installed, short_folder
+from syncline.testing.postgres_server import PostgresServer, installed, named, short_folder
 
 FOLDER = "TEST_SERVERS_OF_SYNCLINE"
 """The environment variable by which worker processes find the servers of their run."""
 INSTALLED = installed()
-OLDEST = min((version for version in INSTALLED if version != "18"), key=int, default="")
-VERSIONS = (OLDEST or "an older version", "18")
+NAMED = tuple(version for version in named() if version != "18")
+OLDEST = min((version for version in INSTALLED if version not in ("18", *NAMED)), key=int, default="")
+VERSIONS = (OLDEST or "an older version", "18", *(version for version in NAMED if version != OLDEST))
 
 ON_BOTH = (
     "applications",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from syncline.replica.async_api import AsyncReplica
     from syncline.replica.receipt import Receipt
     from syncline.replica.status import Progress, Status
+    from syncline.replica.verify_goal import TableDifference, VerifyReport
 
 __version__ = "0.1.0"
 
@@ -53,7 +54,9 @@ __all__ = [
     "SyncReport",
     "SyncTimeoutError",
     "SynclineError",
+    "TableDifference",
     "UnreachableError",
+    "VerifyReport",
 ]
 
 _LAZY = {
@@ -63,6 +66,8 @@ _LAZY = {
     "Replica": "api",
     "Status": "status",
     "SyncReport": "api",
+    "TableDifference": "verify_goal",
+    "VerifyReport": "verify_goal",
 }
 
 

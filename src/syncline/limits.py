@@ -39,6 +39,9 @@ HEARTBEAT_SECONDS = 20.0
 SILENCE_SECONDS_MAX = 50.0
 """A live connection on which nothing was heard for this long is taken for dead, by either side."""
 
+HEAD_SECONDS_MAX = 20.0
+"""A connection on which the next request's head is not there by then is closed."""
+
 LIVE_FRAMES_QUEUED_MAX = 200
 LIVE_MESSAGE_BYTES_TARGET = 256 * 1024
 """Frames of a live cut are sent bundled; a bundle is closed when it passes this."""
@@ -87,12 +90,32 @@ ANSWER_SECONDS_MAX = 20.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """After one of these the answer to a paged download pauses, and the device asks again."""
 
+ANSWER_BYTES_TAKEN_MAX = 4 * ANSWER_BYTES_MAX
+"""A device breaks an answer off, and leaves a page or a cut aside, that is larger than this: no server of ours sends
+one."""
+
+ERROR_BYTES_MAX = 64 * 1024
+"""So much of an answer that is an error is read."""
+
 STAGE_TOKEN_CHARACTERS_MAX = 100_000
 BUCKET_LISTS_NAMES_MAX = 200_000
 """How many names of buckets the server remembers, so that a digest will do for them."""
 
 COUNT_SECONDS_MAX = 0.25
 """How long the rows of a paged download are counted at its beginning; after that its size stays unknown."""
+
+VERIFY_KEYS_MAX = 2_000
+"""Keys with pending changes that one table's verification leaves out; a table with more waits for another time."""
+
+VERIFY_PAGE_ROWS_MAX = 1_000
+VERIFY_PAGE_BYTES_TARGET = 512 * 1024
+VERIFY_ANSWER_SECONDS_MAX = 2.0
+"""An answer to a verification pauses after this, and the device asks again when it has nothing better to do."""
+
+VERIFIED_TABLES_MAX = 2_000
+REPAIR_BUCKETS_MAX = 100
+REPAIR_NAMES_CHARACTERS_MAX = 20_000
+"""A table is repaired in so many buckets at a time: their names travel in the token of a paged download."""
 
 PRUNE_FIRST_SECONDS = 60.0
 PRUNE_SECONDS = 3600.0

@@ -309,6 +309,14 @@ class Lab:
         assert all(report["pending"] == 0 for report in reports), reports
         return reports
 
+    def verify(self, *devices: Device) -> None:
+        """`syncline verify`: not a row differs from the source, and every table could be compared."""
+        for device in devices:
+            _, _, *where = self._arguments(device)
+            report = self.must("verify", "--device-db", str(device.path), *where, "--json").json
+            assert report["ok"] and not report["differences"] and not report["changed"], report
+            assert report["tables"] == len(tables_of(device.path)) and report["rows"] > 0, report
+
     @contextmanager
     def running(self, device: Device) -> Iterator[None]:
         """`syncline device run`, until the block ends; it ends cleanly."""

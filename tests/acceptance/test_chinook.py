@@ -164,6 +164,7 @@ def test_the_customers_of_a_support_agent(lab_of: MakeLab) -> None:
         move_while_connected(lab, steve, moved)
         lab.sync(jane, margaret)
         assert_in_step(lab, *devices)
+        lab.verify(jane)
     lab.must("deprovision", "--yes")
     assert (schema_dump(lab.source), journal_mode(lab.source)) == (schema, mode)
 

@@ -139,7 +139,11 @@ def test_status_and_rejections_are_read_from_the_file(
     assert syncline("device", "status", "--db", str(db), "--json").json == status
     assert "last synced at: -" in syncline("device", "status", "--db", str(db)).out
     assert syncline("device", "rejections", "--db", str(db), "--json").json == [rejection]
-    assert "id=v1" in syncline("device", "rejections", "--db", str(db)).out
+    rejection["reason"] = "The visit was closed by the office, and whoever wants to change it has to ask for it. " * 2
+    shown = syncline("device", "rejections", "--db", str(db)).out
+    assert "id=v1" in shown and "…" not in shown
+    assert " ".join(rejection["reason"].split()) in " ".join(shown.split()), "whole, over several lines"
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("verb", ["status", "rejections"])

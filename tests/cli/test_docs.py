@@ -15,7 +15,7 @@ from syncline.server.config_options import OPTIONS, environment_table
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
-LATER = ("admin", "explain", "verify", "simulate")
+LATER = ("admin", "explain")
 
 
 def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

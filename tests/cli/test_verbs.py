@@ -142,8 +142,8 @@ def test_provision_is_idempotent_and_deprovision_leaves_no_trace(configured: Pat
     refused = syncline("deprovision")
     assert (refused.status, refused.out) == (2, "")
     assert "--yes" in refused.err
-    assert syncline("deprovision", "--yes", "--json").json == {"removed": True}
-    assert syncline("deprovision", "--yes", "--json").json == {"removed": False}
+    assert syncline("deprovision", "--yes", "--json").json == {"removed": True, "left": []}
+    assert syncline("deprovision", "--yes", "--json").json == {"removed": False, "left": []}
     assert dump(configured / "clinic.db") == before
 
 

@@ -1,6 +1,6 @@
-"""An app on a device, as a process to be killed: `python -m tests.integration.app FILE URL TOKEN NAME SEED`.
+"""An app on a device, as a process to be killed: `python -m tests.integration.app FILE URL TOKEN NAME SEED [PAUSE]`.
 
-It stays in step and writes in a loop with plain sqlite3. What is committed is noted in its diary, FILE.diary, right
+It stays in step and writes in a loop with plain sqlite3, with pauses of up to so many seconds. What is committed is noted in its diary, FILE.diary, right
 afterwards. A line on standard input makes it rest: it goes on syncing, and writes no more.
 """
 
@@ -17,10 +17,12 @@ from syncline import Replica
 
 GROUP_EVERY = 7
 EDIT_EVERY = 5
+PAUSE_SECONDS = 0.03
 
 
 def main() -> None:
-    path, url, token, name, seed = sys.argv[1:]
+    path, url, token, name, seed, *more = sys.argv[1:]
+    pause = float(more[0]) if more else PAUSE_SECONDS
     rng = random.Random(seed)
     resting = threading.Event()
     threading.Thread(target=_wait_for_line, args=(resting,), daemon=True).start()
@@ -44,8 +46,10 @@ def main() -> None:
                     _order(group, identity, rng)
             if number % EDIT_EVERY == 0:
                 db.execute("UPDATE notes SET body = body || '!' WHERE id = ?", (identity,))
-            time.sleep(rng.uniform(0.001, 0.03))
-    while True:
+            time.sleep(rng.uniform(0.001, pause))
+    while True:  # for whoever reads the log of a test that failed
+        status = replica.status
+        print(f"{time.time():.1f} {status.state} {status.reason} {status.pending} pending", file=sys.stderr, flush=True)
         time.sleep(1)
 
 

@@ -28,6 +28,7 @@ CREATE TABLE visits(id serial, day date NOT NULL DEFAULT now(), patient_id integ
   PRIMARY KEY(id, day)) PARTITION BY RANGE (day);
 CREATE TABLE visits_2026 PARTITION OF visits FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE INDEX ON visits(patient_id);
+CREATE TABLE calls(id serial PRIMARY KEY, patient_id integer REFERENCES patients);
 CREATE SCHEMA billing;
 CREATE TABLE billing.invoices(id integer PRIMARY KEY, patient_id integer REFERENCES patients, total numeric DEFAULT 0);
 CREATE INDEX ON billing.invoices(patient_id);
@@ -128,13 +129,21 @@ def test_init_reads_schemas_and_partitions_and_names_what_cannot_sync(office: Of
     assert "log" in told.err and "holds the database's password" in told.err
     assert office.password not in told.out + told.err
     assert (office.folder / "syncline.toml").stat().st_mode & 0o077 == 0
+    text = (office.folder / "syncline.toml").read_text(encoding="utf-8")
+    assert '# CHECK: The database makes up the keys of "calls"' in text and "make it a bigint" in text
     assert syncline("check").status == 0
 
 
 def test_check_before_and_after(office: Office, syncline: Syncline) -> None:
     """Before provisioning gave it rights the service may not count rows; the owner may."""
     alone = syncline("check")
-    assert alone.status == 1 and "[source_rights]" in alone.err and "GRANT" in alone.err
+    assert alone.status == 0 and "Traceback" not in alone.err, alone.err
+    second = alone.out.splitlines()[1]
+    assert second.startswith("The role of [source] url may not read assignments, billing.invoices, patients, visits:")
+    assert "--owner-url" in second and " rows" not in alone.out and "not counted" in alone.out
+    (scope,) = syncline("check", "--json").json["scopes"]
+    assert (scope["rows"], scope["buckets"], set(scope["tables"].values())) == (None, None, {None})
+    assert scope["unread"] == ["assignments", "billing.invoices", "patients", "visits"]
     before = syncline("check", *office.owner, "--json")
     assert before.status == 0, before.err
     assert any("billing.invoices" in line for line in before.json["changes"])
@@ -163,8 +172,11 @@ def test_a_dba_runs_the_script_and_the_service_has_what_it_needs(office: Office,
     assert wrong <= {"autovacuum_off", "commits_not_durable"}, "the tests' server is set up so"
     refused = syncline("deprovision", "--yes")
     assert refused.status == 1 and "[source_rights]" in refused.err, "the service may not take it out"
-    assert syncline("deprovision", "--yes", *office.owner).status == 0
-    office.database.execute(f'DROP OWNED BY "{office.role("service")}"')
+    removed = syncline("deprovision", "--yes", *office.owner)
+    assert removed.status == 0 and "Every trace" not in removed.out
+    left = [line for line in removed.out.splitlines() if line.startswith("  REVOKE ")]
+    assert f"REVOKE DELETE, INSERT, SELECT, UPDATE ON TABLE public.visits FROM {office.role('service')};" in removed.out
+    office.database.execute("".join(left))
     assert office.dump() == before, "what the DBA has granted is the DBA's to take back"
 
 
@@ -179,9 +191,9 @@ def test_in_and_out_again_by_the_owner(office: Office, syncline: Syncline) -> No
         listed = syncline(verb, "--json")
         assert (listed.status, listed.json) == (0, []), listed.err
     assert syncline("deprovision", *office.owner).status == 2, "only with --yes"
-    assert syncline("deprovision", "--yes", *office.owner, "--json").json == {"removed": True}
+    assert syncline("deprovision", "--yes", *office.owner, "--json").json == {"removed": True, "left": []}
     assert office.dump() == before
-    assert syncline("deprovision", "--yes", *office.owner, "--json").json == {"removed": False}
+    assert syncline("deprovision", "--yes", *office.owner, "--json").json == {"removed": False, "left": []}
 
 
 def test_a_locked_table_is_waited_for_and_that_is_said(office: Office, syncline: Syncline) -> None:

@@ -162,7 +162,8 @@ def test_a_stopped_process_loses_its_lock_and_one_that_goes_on_in_time_keeps_its
                     "SELECT name, setting FROM pg_settings WHERE name LIKE 'idle%session_timeout'"
                 )
             )
-            assert limits == {"idle_in_transaction_session_timeout": "3000", "idle_session_timeout": "3000"}
+            of_idle = {"idle_session_timeout": "3000"} if postgres.server.installation.version != "13" else {}
+            assert limits == {"idle_in_transaction_session_timeout": "3000", **of_idle}
             await clinic.host.execute("SELECT pg_terminate_backend($1)", await clinic.sequencer_pid())
             await clinic.host.execute("UPDATE visits SET body = 'x' WHERE id = 1")
             taken = await clinic.settled()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.integration.company import environment, query, wait_for, wait_for_rows, wait_for_scope
+from tests.integration.company import Server, environment, query, wait_for, wait_for_rows, wait_for_scope
 from tests.postgres.serving import SERVICE, PostgresCompany, fault, readiness
 
 from syncline.server.sequencer import STANDBY_SECONDS
@@ -133,6 +134,13 @@ def test_no_connection_is_left_for_us(open_company: OpenCompany) -> None:
 
 
 # ---------------------------------------------------------------- several servers
+def taken_over(company: PostgresCompany, other: Server) -> float:
+    """How many seconds from now on it took until the other one is the sequencer; shown with -s, and not asserted."""
+    begun = time.monotonic()
+    wait_for(lambda: company.active_process() == other.process.pid, "the other one is the sequencer")
+    return time.monotonic() - begun
+
+
 def test_a_standby_is_there_within_five_seconds_by_the_numbers() -> None:
     assert SILENCE_SECONDS + STANDBY_SECONDS < 5
 
@@ -152,6 +160,7 @@ def test_one_of_two_servers_is_killed_and_the_other_goes_on(open_company: OpenCo
     other = next(server for pid, server in servers.items() if pid != active)
     os.kill(active, signal.SIGKILL)
     company.execute("UPDATE patients SET name = 'One' WHERE id = 'bo'")
+    print(f"killed: the other one took over after {taken_over(company, other):.1f} s")
     user, phone = ("ann", ann) if other is first else ("ben", ben)
     query(phone.path, "UPDATE visits SET n = n + 1 WHERE id = 'v-bo'")
     wait_for(lambda: phone.status.pending == 0, "delivered by the other one")
@@ -176,6 +185,7 @@ def test_a_stopped_server_comes_back_as_a_standby(open_company: OpenCompany) -> 
     [(before,)] = company.execute("SELECT term FROM syncline.checkpoint")
     os.kill(stopped.process.pid, signal.SIGSTOP)
     try:
+        print(f"stopped: the other one took over after {taken_over(company, other):.1f} s")
         company.execute("UPDATE patients SET name = 'Meanwhile' WHERE id = 'bo'")
         wait_for_scope(company, users[other], phones[other].path)
         [(after,)] = company.execute("SELECT term FROM syncline.checkpoint")

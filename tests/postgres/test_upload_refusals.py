@@ -21,7 +21,7 @@ class TestRefusals(UploadFixtures):
             ("label", "longer than ten", "check"),
             ("room", "a\0b", "type"),
             ("patient_id", "cy", "scope"),
-            ("patient_id", "nobody", "foreign_key"),
+            ("patient_id", "nobody", "scope"),
         ]
         db = ann.file.connect()
         db.execute("PRAGMA foreign_keys = OFF")

@@ -198,8 +198,12 @@ class TestComeAndGo(Ways):
         town.execute("ALTER TABLE visits ATTACH PARTITION visits_b FOR VALUES FROM (15) TO (100)")
         town.agree([ann], WHOLE)
 
-    def test_a_partition_is_detached_and_attached_again_while_somebody_reads_it(self, town: Town) -> None:
+    def test_a_partition_is_detached_and_attached_again_while_somebody_reads_it(
+        self, town: Town, postgres_version: str
+    ) -> None:
         """P1, P15: an archive that is being written holds nobody up, and its rows come back with the partition."""
+        if postgres_version == "13":
+            pytest.skip("PostgreSQL 13.4 attaches no table that has triggers with transition tables")
         ann = town.phone("ann")
         reader = town.connect()
         town.execute("ALTER TABLE visits DETACH PARTITION visits_b")
@@ -241,8 +245,10 @@ class TestComeAndGo(Ways):
         beside(town, month_after_month, ann)
         town.agree([ann, ben], WHOLE)
 
-    def test_detach_concurrently_beside_a_running_sequencer(self, town: Town) -> None:
+    def test_detach_concurrently_beside_a_running_sequencer(self, town: Town, postgres_version: str) -> None:
         """P15: it waits for nobody of ours for long."""
+        if postgres_version == "13":
+            pytest.skip("PostgreSQL 13 has no DETACH PARTITION CONCURRENTLY")
         ann = town.phone("ann")
         other = town.connect(options="-c lock_timeout=20s -c statement_timeout=30s")
         beside(town, lambda: void(other.execute("ALTER TABLE visits DETACH PARTITION visits_b CONCURRENTLY")), ann)

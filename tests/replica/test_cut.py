@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -152,6 +153,31 @@ def test_revoked_rows_leave_no_trace_in_any_byte(bench: Bench, app: sqlite3.Conn
     assert canary.encode() in bytes_of(bench)
     bench.cut({"t": "drop_bucket", "buckets": [BUCKET]})
     assert canary.encode() not in bytes_of(bench) and not bench.file.state().purge_pending
+
+
+def test_a_row_that_the_app_deleted_leaves_no_trace_once_the_office_knows(
+    bench: Bench, app: sqlite3.Connection
+) -> None:
+    """P9: what has left the table already is in the log still."""
+    canary = "canary-of-patient-12"
+    bench.cut(put("visits", (1, canary, "s", 0, None), (2, "p", "s", 0, None)))
+    app.execute("PRAGMA secure_delete = ON")
+    app.execute("DELETE FROM visits WHERE id = 1")
+    bench.cut(included=1)
+    assert canary.encode() not in bytes_of(bench) and not bench.file.state().purge_pending
+
+
+def test_samples_of_revoked_rows_leave_with_them(bench: Bench) -> None:
+    """P9: ANALYZE of the app's, where its SQLite keeps samples of indexed values (STAT4)."""
+    canary = "canary-of-patient-12"
+    bench.cut(put("visits", *((number, f"{canary} {number}", "s", 0, None) for number in range(30))))
+    app = apsw.Connection(str(bench.file.path))
+    assert "ENABLE_STAT4" in apsw.compile_options
+    app.execute("ANALYZE")
+    app.close()
+    assert canary in repr(bench.file.store.connection.execute("SELECT * FROM sqlite_stat4").fetchall())
+    bench.cut({"t": "drop_bucket", "buckets": [BUCKET]})
+    assert canary.encode() not in bytes_of(bench)
 
 
 def test_an_old_reader_holds_the_purge_back(bench: Bench, app: sqlite3.Connection) -> None:

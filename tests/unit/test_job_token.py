@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,14 @@ TOKEN = JobToken(("t", 3), ("u", 7), 2, ("visits",), True, False, None, True, ("
 def test_a_token_survives_the_journey() -> None:
     assert JobToken.parse(TOKEN.dump()) == TOKEN
     assert JobToken.parse(JobToken(("t", 3), ("t", 3), 0).dump()) == JobToken(("t", 3), ("t", 3), 0)
+    for only in (("b", "c"), ()):
+        repair = replace(TOKEN, only=only)
+        assert JobToken.parse(repair.dump()) == repair
+
+
+def test_a_token_of_an_ordinary_download_is_as_it_always_was() -> None:
+    """Processes of before there were repairs go on with it."""
+    assert json.loads(TOKEN.dump())[0] == 1 and len(json.loads(TOKEN.dump())) == 15
 
 
 @pytest.mark.parametrize("place", range(len(json.loads(TOKEN.dump()))))

@@ -12,7 +12,7 @@ import pytest
 
 from syncline import limits
 from syncline.errors import LimitError, ProtocolError
-from syncline.protocol import messages
+from syncline.protocol import messages, mutations
 from syncline.protocol.messages import Download, Group, Hello, HelloAnswer, Mutation, Stage, Upload, UploadAnswer
 from syncline.protocol.version import PROTOCOL_VERSION
 from syncline.values import RawText
@@ -154,7 +154,9 @@ def test_every_message_has_an_example_in_which_every_field_is_set() -> None:
     found = {
         name
         for name, value in vars(messages).items()
-        if inspect.isclass(value) and value.__module__ == messages.__name__ and hasattr(value, "dump")
+        if inspect.isclass(value)
+        and value.__module__ in (messages.__name__, mutations.__name__)
+        and hasattr(value, "dump")
     }
     assert found == {name(message) for message in EXAMPLES} == set(SHAPES[PROTOCOL_VERSION])
     for message in EXAMPLES:

@@ -69,7 +69,12 @@ def test_before_adds_the_old_images_of_the_tables_that_have_any_and_filters_them
     now = path.membership("keys", ("key",))
     assert path.membership("keys", ("key",), {"medications": "(elsewhere)"}) == now
     before = path.membership("keys", ("key",), {"visits": "(images)"})
-    assert before.count(" UNION SELECT") == 1 and before.count("SELECT DISTINCT") == 1 and before.count(FILTER) == 2 and "FROM (images) AS own" in before
+    assert (
+        before.count(" UNION SELECT") == 1
+        and before.count("SELECT DISTINCT") == 1
+        and before.count(FILTER) == 2
+        and "FROM (images) AS own" in before
+    )
     assert path.membership("keys", ("key",), {"visits": "(a)", "patients": "(b)"}).count("UNION") == 2
 
 

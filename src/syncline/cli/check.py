@@ -54,6 +54,11 @@ def check(
 
 def _print_report(report: CheckReport) -> None:
     print_line(f"The configuration fits {report.source}.")
+    if unread := sorted({name for scope in report.scopes for name in scope["unread"]}):
+        print_line(
+            f"The role of [source] url may not read {', '.join(unread)}: what it would have to read is not counted. "
+            "Look with --owner-url URL; syncline provision --owner-url URL gives the role what serving needs."
+        )
     for scope in report.scopes:
         _print_scope(scope)
     _print_list("Warnings:", report.warnings)
@@ -73,6 +78,9 @@ def _print_report(report: CheckReport) -> None:
 def _print_scope(scope: dict[str, Any]) -> None:
     print_line()
     kind = f"one bucket per row of {scope['root']}" if scope["root"] else "one bucket, everybody's"
+    if scope["unread"]:
+        print_line(f"Scope {scope['scope']}: {kind}; not counted: {', '.join(scope['tables'])}")
+        return
     about = "about " if scope["estimated"] else ""
     rows = f"{about}{count(scope['buckets'], 'bucket')}, {about}{count(scope['rows'], 'row')}"
     print_line(f"Scope {scope['scope']}: {kind}; {rows}")

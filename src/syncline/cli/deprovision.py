@@ -30,6 +30,14 @@ def deprovision(
         )
     removed = with_source(settings, lambda source: source.deprovision(), owner_url=owner_url)
     if json:
-        print_json({"removed": removed})
+        print_json({"removed": removed.found, "left": list(removed.left)})
+    elif not removed:
+        print_line("There was no trace of Syncline.")
+    elif not removed.left:
+        print_line("Every trace of Syncline is removed.")
     else:
-        print_line("Every trace of Syncline is removed." if removed else "There was no trace of Syncline.")
+        print_line(
+            "Syncline is removed. Its role still has rights that a script, or somebody else, has given it. Type:"
+        )
+        for statement in removed.left:
+            print_line(f"  {statement}")

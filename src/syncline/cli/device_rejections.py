@@ -6,7 +6,7 @@ from syncline.cli.options import Json, ReplicaFile
 from syncline.cli.output import print_json, print_table
 from syncline.replica.status import read_rejections
 
-COLUMNS = ("id", "at", "table", "key", "operation", "code", "reason")
+COLUMNS = ("id", "at", "table", "key", "operation", "code")
 
 
 def rejections(db: ReplicaFile, json: Json = False) -> None:
@@ -18,4 +18,4 @@ def rejections(db: ReplicaFile, json: Json = False) -> None:
     if json:
         print_json(found)
     else:
-        print_table(found, COLUMNS, "Nothing was refused.")
+        print_table(found, COLUMNS, "Nothing was refused.", below="reason")

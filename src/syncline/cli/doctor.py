@@ -41,10 +41,11 @@ def doctor(config: Config = CONFIG_DEFAULT, json: Json = False) -> None:
 
 async def _examine(settings: Settings, source: Source) -> list[Finding]:
     from syncline.server.config import load_plan
+    from syncline.server.config_kept import KeptReads
     from syncline.source.port import Finding
 
     try:
-        plan = await load_plan(settings, source)
+        plan = await load_plan(settings, source, KeptReads(forgives_all=True) if source.stops_single_tables else None)
     except SynclineError as error:
         misfit = Finding(error.message, error.hint or remedy_of(error.error_code), error.error_code)
         return [misfit, *await _others(source, misfit)]

@@ -24,7 +24,9 @@ from syncline.cli import (
     provision,
     rejections,
     serve,
+    simulate,
     token,
+    verify,
 )
 from syncline.cli.output import print_error, print_line, print_note
 from syncline.errors import SynclineError
@@ -50,7 +52,11 @@ app.command("doctor", epilog="Example: syncline doctor --json")(doctor.doctor)
 app.command("program", epilog="Example: syncline program > program.json")(program.program)
 app.command("serve", epilog="Example: syncline serve --host 0.0.0.0 --port 8787")(serve.serve)
 app.command("token", epilog="Example: syncline token --sub nurse-17 --claim tenant=acme --ttl 8h")(token.token)
+app.command("simulate", epilog="Example: syncline simulate --seeds 500 --processes 2")(simulate.simulate)
 app.add_typer(device.app, name="device")
+app.command(
+    "verify", epilog="Example: syncline verify --device-db nurse.db --server http://127.0.0.1:8787 --token @token.txt"
+)(verify.verify)
 app.command("devices", epilog="Example: syncline devices --json")(devices.devices)
 app.add_typer(conflicts.app, name="conflicts")
 app.add_typer(rejections.app, name="rejections")

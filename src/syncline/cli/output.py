@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +16,7 @@ from syncline.error_catalogue import remedy_of
 from syncline.errors import SynclineError
 
 CELL_CHARACTERS_MAX = 60
+LINE_CHARACTERS_MIN = 40
 
 
 def print_json(document: Any) -> None:
@@ -61,16 +64,20 @@ def _safe(text: str, encoding: str | None) -> str:
     return text.encode(encoding or "utf-8", "replace").decode(encoding or "utf-8", "replace")
 
 
-def print_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str], nothing: str) -> None:
-    """Aligned columns with a heading; `nothing` where there is no record."""
+def print_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str], nothing: str, below: str = "") -> None:
+    """Aligned columns with a heading; `nothing` where there is no record. `below`: what stands whole under each line,
+    wrapped where the terminal ends."""
     if not records:
         print_line(nothing)
         return
     rows = [[column.replace("_", " ") for column in columns]]
     rows += [[cell(record.get(column)) for column in columns] for record in records]
     widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
-    for row in rows:
+    for row, record in zip(rows, [{}, *records], strict=True):
         print_line("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        if text := " ".join(str(record.get(below) or "").split()):
+            width = max(shutil.get_terminal_size().columns, LINE_CHARACTERS_MIN)
+            print_line(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
 
 
 def cell(value: Any) -> str:

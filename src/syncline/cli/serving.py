@@ -15,6 +15,7 @@ import uvicorn
 
 from syncline import limits
 from syncline.errors import ConfigError, SynclineError
+from syncline.server.uvicorn_punctual import PunctualProtocol
 from syncline.server.uvicorn_wire import WiredProtocol
 
 GRACEFUL_SECONDS = 5
@@ -48,6 +49,7 @@ def serve_on(
         lifespan="on",
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
+        http=PunctualProtocol,
         ws=WiredProtocol,
         ws_max_size=limits.REQUEST_BYTES_MAX + 1,
         ws_per_message_deflate=False,  # frames are compressed once for all, and not for each device

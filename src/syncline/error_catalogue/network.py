@@ -5,8 +5,8 @@ from __future__ import annotations
 from syncline.error_catalogue.shape import CloseCode, Entry, Section
 
 
-def _way(code: str, meaning: str, remedy: str) -> Entry:
-    return Entry(code, meaning, remedy, again=True)
+def _way(code: str, meaning: str, remedy: str, *, http: tuple[int, ...] = ()) -> Entry:
+    return Entry(code, meaning, remedy, again=True, http=http)
 
 
 def _message(code: str, meaning: str, remedy: str, *, http: tuple[int, ...] = (400,)) -> Entry:
@@ -23,7 +23,12 @@ NETWORK: tuple[Section, ...] = (
             _way("unreachable", "No connection, or it was closed.", "Is the device online, and the address right?"),
             _way("name_unknown", "The server's name leads nowhere.", "Is the device online, and the name right?"),
             _way("connection_refused", "Nobody listens there.", "Does the server run, and is the port right?"),
-            _way("timed_out", "Nothing comes back.", "The network is slow, or something swallows what is sent."),
+            _way(
+                "timed_out",
+                "Nothing comes back; or nothing more of a request came.",
+                "The network is slow, or something swallows what is sent.",
+                http=(503,),
+            ),
             _way("tls", "The certificate is not to be trusted.", "Look at it, and at the device's clock."),
             _way("captive_portal", "Something answered in the server's place.", "Sign in to the network."),
             _way("not_syncline", "Another program answers at this address.", "Is the address right, with its path?"),
@@ -55,7 +60,12 @@ NETWORK: tuple[Section, ...] = (
             _message("bad_order", "A frame came where it cannot stand.", _CLIENT, http=()),
             _message("layout", "Rows have other columns than the program.", "Nothing: hello fetches it.", http=()),
             _message("no_program", "The server sent no program to a new file.", _CLIENT, http=()),
-            _message("bad_program", "The program is damaged.", "Try again; then look at what is in between.", http=()),
+            _message(
+                "bad_program",
+                "The program is damaged, or does not fit the file.",
+                "Try again; then look at what is in between.",
+                http=(),
+            ),
             _message("program_version", "The program is of another version.", "Update the older side.", http=()),
             _message("program_refused", "The program wants what none may.", "Do not trust this server.", http=()),
         ),

@@ -44,7 +44,8 @@ POSTGRES: tuple[Section, ...] = (
             ),
             _source(
                 "grant_fails",
-                "A grant's SQL fails for one user: for what the company's data hold, or what it makes of a claim.",
+                "A grant's SQL fails for one user: for what the company's data hold, or what it makes of a claim; or "
+                "for everybody: the database does not take it any more.",
                 "Mend the grant or the data; the user's devices keep what they have, and go on by themselves.",
                 again=True,
             ),
@@ -57,6 +58,12 @@ POSTGRES: tuple[Section, ...] = (
                 "capture_lost",
                 "Triggers of ours are gone from a captured table.",
                 "Run: syncline provision, with --owner-url where the service may not; what was missed is sent anew.",
+            ),
+            _source(
+                "table_fails",
+                "No checkpoint can be computed of a table: the database refuses a statement that only it needs. "
+                "Nothing new of it reaches devices; all else goes on.",
+                "Mend what the database says; it is tried again by itself, and devices fetch the table anew.",
             ),
             Entry(
                 "capture_disabled",
@@ -77,6 +84,12 @@ POSTGRES: tuple[Section, ...] = (
                 "foreign_rights",
                 "Other roles than the owner and the service's have rights on what capture has noted.",
                 "Type the REVOKE that is named.",
+            ),
+            Entry(
+                "capture_owner",
+                "Capture runs with the rights of a role that may do more than own it. A note where that is an ordinary "
+                "role.",
+                "Run: syncline provision, as a role that may create roles, or after one has typed what is named.",
             ),
             Entry(
                 "row_security",

@@ -23,7 +23,7 @@ REJECTIONS: tuple[Section, ...] = (
             ),
             _refused(
                 "scope",
-                "The row is not, or would no longer be, among those that the user may change.",
+                "The row is not, or would not be, among those that the user may change; or its parent is not there.",
                 "Ask the office; or allow it with own_edit_may_leave = true in the scope.",
             ),
             _refused("key_exists", "An insert, and the key is taken.", "Use keys that nobody else makes: UUIDs."),

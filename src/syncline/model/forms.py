@@ -20,6 +20,7 @@ DECIMAL_PLACES_MAX = 131_072
 """Before or after the point, as in PostgreSQL: `1E999999999` would be a gigabyte of digits."""
 
 _UUID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_UUID_FORM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 def date_form(value: object) -> str:
@@ -61,6 +62,8 @@ def instant_form(value: object) -> str:
 
 def uuid_form(value: object) -> str:
     """With dashes, in lower case; read from 32 hex digits, braces, `urn:uuid:`, 16 bytes and `uuid.UUID`."""
+    if type(value) is str and _UUID_FORM.fullmatch(value):
+        return value
     if isinstance(value, bytes):
         digits = value.hex()
     else:

@@ -109,7 +109,7 @@ class Program:
         program = cls(document)
         try:
             _ = program.tables, program.views, program.session, program.sqlite_min
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ProtocolError("The program lacks something.", code="bad_program") from error
         return program
 
@@ -167,6 +167,9 @@ def _dump_table(plan: Plan, synced: SyncedTable, shape: Shape, layout: int) -> d
 
 
 def _load_table(name: str, spec: dict[str, Any]) -> ProgramTable:
+    """ValueError, or whatever a wrong type raises, where the parts do not fit each other."""
+    if not spec["key"] or not {*spec["key"], *spec["values"]} <= set(spec["columns"]):
+        raise ValueError("columns")
     return ProgramTable(
         name=name,
         layout=int(spec["layout"]),

@@ -96,6 +96,8 @@ BOOTSTRAP = (
     "INSERT OR IGNORE INTO syncline_receipt (id) VALUES (1)",
     # Which cut last touched a table: live queries of every process run again for their own tables only.
     "CREATE TABLE IF NOT EXISTS syncline_changed (table_name TEXT PRIMARY KEY, apply_count INTEGER NOT NULL)",
+    # When the file was last compared with the source.
+    "CREATE TABLE IF NOT EXISTS syncline_verified (id INTEGER PRIMARY KEY CHECK (id = 1), at_us INTEGER NOT NULL)",
     """CREATE VIEW IF NOT EXISTS syncline_rejections AS
         SELECT id, table_name, key, operation, code, reason, row_values, at FROM syncline_parked""",
     """CREATE VIEW IF NOT EXISTS syncline_conflicts AS

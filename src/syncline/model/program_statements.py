@@ -60,6 +60,8 @@ def _memberships(shape: Shape) -> dict[str, str]:
         "let_go_bucket": f"DELETE FROM {held} WHERE bucket = ?1",
         "let_go_all": f"DELETE FROM {held}",
         "is_held": f"SELECT EXISTS (SELECT 1 FROM {held} WHERE {keys})",
+        "held_rows": f"SELECT h.bucket, {quote_list(shape.columns, 't.')} FROM {shape.table} AS t "
+        f"LEFT JOIN {held} AS h ON {shape.same_key('t.', 'h.')}",
         "any_missing": f"SELECT EXISTS (SELECT 1 FROM {held} AS h WHERE NOT EXISTS (SELECT 1 FROM {shape.table} AS t "
         f"WHERE {shape.same_key('t.', 'h.')}) AND NOT EXISTS (SELECT 1 FROM {shape.ours('outbox')} AS o "
         f"WHERE {_same(shape, 'o', 'h')}))",
@@ -78,6 +80,8 @@ def _looked_at(shape: Shape) -> dict[str, str]:
         "look_key": f"{into} VALUES ({_marks(len(shape.key))})",
         "look_bucket": f"{into} SELECT {_ours(shape)} FROM {held} WHERE bucket = ?1",
         "look_all": f"{into} SELECT {quote_list(shape.key)} FROM {shape.table}",
+        "look_unheld": f"{into} SELECT {quote_list(shape.key, 't.')} FROM {shape.table} AS t "
+        f"WHERE NOT EXISTS (SELECT 1 FROM {held} AS h WHERE {shape.same_key('t.', 'h.')})",
         "look_included": f"{into} SELECT {_ours(shape)} FROM {outbox} WHERE seq <= ?1",
         "any_looked": f"SELECT EXISTS (SELECT 1 FROM temp.{look})",
         "looked_pending": f"SELECT DISTINCT {', '.join(f'o.{name}' for name in shape.key_names)} FROM {outbox} AS o "

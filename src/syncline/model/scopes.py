@@ -6,6 +6,7 @@ rows reach a bucket, and the columns whose old values capture must keep.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -116,7 +117,8 @@ class SyncedTable:
 @dataclass(frozen=True)
 class Plan:
     """The whole configuration, resolved. `grant_reads`: per scope the tables that its grant reads, also by way of the
-    views in `grant_views`."""
+    views in `grant_views`. `unfit`: tables whose filter the database took before and does not take now, and why;
+    `unfit_grants`: the same of scopes."""
 
     schema: Schema
     scopes: dict[str, Scope]
@@ -124,6 +126,8 @@ class Plan:
     grant_reads: dict[str, frozenset[str]]
     warnings: tuple[str, ...] = ()
     grant_views: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    unfit_grants: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def grant_only_tables(self) -> tuple[str, ...]:

@@ -65,3 +65,14 @@ def texts(message: dict[str, Any], field: str, count_max: int, length_max: int =
         if type(value) is not str or len(value) > length_max:
             raise bad(field, f"holds something that is not text of at most {length_max} characters")
     return found
+
+
+def said(message: dict[str, Any], field: str, default: str, length_max: int = 1_000) -> str:
+    """What the other side says of an error, for a person to read: text, and not too much of it."""
+    value = message.get(field)
+    return value[:length_max] if type(value) is str and value else default
+
+
+def seconds(value: Any) -> float | None:
+    """A time to wait; None where it is none."""
+    return float(value) if type(value) in (int, float) and 0 <= value <= 1e9 else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from syncline.replica.engine import Engine, Goal
+from syncline.replica.engine import Engine
+from syncline.replica.goal import Goal
 from syncline.replica.session import Event
 
 PATIENCE_SECONDS = 0.2

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from syncline.clock import Clock
-from syncline.errors import ConfigError, ReplicaBusyError, ReplicaError, SyncTimeoutError
+from syncline.errors import ReplicaBusyError, ReplicaError, SyncTimeoutError
 from syncline.log import logger
 from syncline.model.program import Program
 from syncline.replica import status as reading
 from syncline.replica.agent import Agent
+from syncline.replica.arguments import check_arguments, empty_for_another_user
 from syncline.replica.connectivity.choose import connectivity_for
 from syncline.replica.connectivity.port import Connectivity, NoConnectivity
 from syncline.replica.connectivity.surroundings import Surroundings
-from syncline.replica.engine import Engine, Goal
+from syncline.replica.engine import Engine
 from syncline.replica.file import ReplicaFile
+from syncline.replica.goal import Goal
 from syncline.replica.holder import take_file
 from syncline.replica.local import LocalReplica
 from syncline.replica.patience import checked_seconds, wait_for, was_overtaken
@@ -29,7 +31,8 @@ from syncline.replica.session import Event
 from syncline.replica.status import Progress, Status
 from syncline.replica.storage import is_no_replica, opening_error, replica_error
 from syncline.replica.transport import HttpTransport, Token, Transport
-from syncline.replica.wipe import wipe_file
+from syncline.replica.verifier import HOURS_DEFAULT
+from syncline.replica.verify_goal import VerifyGoal, VerifyReport
 from syncline.system.clock import SYSTEM_CLOCK
 from syncline.system.database import Prepare
 from syncline.system.lock import FileLock
@@ -61,7 +64,8 @@ class Replica(LocalReplica):
     `token` is a string, or a function that returns one and is asked before each request. The file is created where it
     is missing; nothing is sent until `start` or `sync`, which raise ReplicaBusyError while another agent has the file.
     `schema_version` is what the app declares of itself to the office. `program`, a file that `syncline program` wrote,
-    or its content, is installed where the file has none: the first start needs no network then.
+    or its content, is installed where the file has none: the first start needs no network then. `verify_hours`: about
+    how often a started agent compares the file with the source by itself; None: never.
     """
 
     def __init__(
@@ -77,11 +81,13 @@ class Replica(LocalReplica):
         clock: Clock = SYSTEM_CLOCK,
         prepare: Prepare | None = None,
         connectivity: Connectivity | None = None,
+        verify_hours: float | None = HOURS_DEFAULT,
     ) -> None:
         super().__init__(path, prepare)
-        _check_arguments(token, schema_version)
+        check_arguments(token, schema_version, verify_hours)
         self._clock = clock
         self._schema_version = schema_version
+        self._verify_seconds = None if verify_hours is None else verify_hours * 3600
         self._transport = transport or HttpTransport(url, token)
         if connectivity is None:
             connectivity = NoConnectivity() if transport is not None else connectivity_for(url)
@@ -109,7 +115,7 @@ class Replica(LocalReplica):
             return
         try:
             if replace_user:
-                self._replace_user(file)
+                empty_for_another_user(file)
             if bundled is not None:
                 file.install_bundled(bundled)
         except sqlite3.Error as error:
@@ -160,16 +166,6 @@ class Replica(LocalReplica):
         self._pause()
         self._transport.close()
 
-    def _replace_user(self, file: ReplicaFile) -> None:
-        pending = file.pending()
-        if pending:
-            raise ReplicaError(
-                f'"{self.path}" still holds {pending} changes that have not reached the office.',
-                hint="Sync once more as the user who made them.",
-                code="pending_changes",
-            )
-        wipe_file(file.store, None)
-
     # ------------------------------------------------------------ the agent
     def start(self) -> None:
         """Begins to stay in step, in a background thread; returns at once. Callbacks run on that thread."""
@@ -211,6 +207,16 @@ class Replica(LocalReplica):
         waiting would not heal at once. In a callback it would wait for itself: ReplicaError (`in_callback`).
         """
         return self._sync(Goal(), timeout)
+
+    def verify(self, *, repair: bool = False, timeout: float | None = 600.0) -> VerifyReport:
+        """Syncs, and compares every table with the source. `repair`: what differs is downloaded anew. Errors as of
+        `sync`."""
+        return self._verify(VerifyGoal(repair=repair), timeout)
+
+    def _verify(self, goal: VerifyGoal, timeout: float | None) -> VerifyReport:
+        self._sync(goal, timeout)
+        assert goal.verified is not None
+        return goal.verified
 
     def _sync(self, goal: Goal, timeout: float | None) -> SyncReport:
         seconds = checked_seconds(timeout)
@@ -328,7 +334,14 @@ class Replica(LocalReplica):
         file = self._open()
         self._surroundings.begin()
         conditions = self._surroundings.conditions
-        engine = Engine(file, self._transport, live=live, announce=self._announce, conditions=conditions)
+        engine = Engine(
+            file,
+            self._transport,
+            live=live,
+            announce=self._announce,
+            conditions=conditions,
+            verify_seconds=self._verify_seconds if live else None,
+        )
         self._agent = Agent(engine, goal)
         self._surroundings.changed_since(conditions)
         return self._agent
@@ -387,12 +400,3 @@ class Replica(LocalReplica):
             return
         self._written = state
         file.note_agent(state)
-
-
-def _check_arguments(token: Token, schema_version: int | None) -> None:
-    if not isinstance(token, str) and not callable(token):
-        raise ConfigError(
-            f"A token is text, or a function that returns it, not {type(token).__name__}.", code="token_missing"
-        )
-    if schema_version is not None and (type(schema_version) is not int or not 0 <= schema_version < 2**53):
-        raise ConfigError(f"schema_version is a number from 0 on, not {schema_version!r}.", code="schema_version")

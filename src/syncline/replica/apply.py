@@ -6,6 +6,7 @@ server's is written as it comes, and only keys that still have pending mutations
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from syncline.clock import SECOND
 from syncline.errors import ProtocolError
 from syncline.model.program import ProgramTable
 from syncline.protocol import checks
+from syncline.protocol.cursor import parse_cursor
 from syncline.replica import records
 from syncline.replica.cut import Commit, Cut, body_of
 from syncline.replica.identity import refuse_another_copy
@@ -87,6 +89,7 @@ class _Apply:
         self._touched: set[str] = set()
         self._buckets: dict[str, int] = {}
         self._put = self._removed = 0
+        self._own_deletes = False
         self._dropped: set[str] = set()
 
     def run(self, purge_sent: bool) -> AppliedCut:
@@ -144,14 +147,24 @@ class _Apply:
         elif not self._keeps:
             self._stage.discard()
         self._is_reset = self._cut.reset if job is None else job.is_reset
+        self._require_onward()
         return job
+
+    def _require_onward(self) -> None:
+        """Within a term the server goes on. A cut from before what is here would take newer rows back to older ones."""
+        told, mine = parse_cursor(self._commit.cursor), parse_cursor(self._state.cursor)
+        if told and mine and told[0] == mine[0] and told[1] < mine[1] and not self._is_reset:
+            raise ProtocolError("The server went back behind what this device has.", code="bad_order")
 
     def _prepare(self) -> None:
         for table in self._store.tables.values():
             work = self._work[table.name] = _TableWork()
             if self._state.has_pending:
-                for number, operation, *key in self._store.fetch(table, "pending", (self._included,)):
-                    work.pending.setdefault(tuple(key), []).append((number, operation))
+                for number, operation, *key in self._store.fetch(table, "pending", (self._state.included,)):
+                    if number > self._included:
+                        work.pending.setdefault(tuple(key), []).append((number, operation))
+                    elif operation == "D":
+                        self._own_deletes = True
 
     def _place(self, job: Job) -> None:
         """Loaded rows become those of their tables."""
@@ -209,8 +222,10 @@ class _Apply:
 
     def _replace(self, frame: dict[str, Any]) -> None:
         """What follows is everything of this table in these buckets: they let go of every row, and take it again with
-        those that come."""
+        those that come. A row that no bucket holds, which only damage to the file leaves behind, goes with them."""
         table = self._store.table(frame.get("table"))
+        if "look_unheld" in table.statements:  # not in a program of before there were verifications
+            self._store.run(table, "look_unheld")
         for name in checks.texts(frame, "buckets", limits.BUCKETS_PER_USER_MAX):
             bucket = self._bucket(name)
             self._store.run(table, "look_bucket", (bucket,))
@@ -256,7 +271,7 @@ class _Apply:
         """Outcomes that carry their key's true state: as if it had been put, or as if it were gone (rule 19)."""
         for outcome in self._outcomes:
             state = outcome.get("state")
-            table = self._store.tables.get(outcome.get("table") or "")
+            table = self._store.tables.get(checks.text(outcome, "table"))
             if type(state) is not dict or table is None:
                 continue
             key = key_of(table, outcome.get("key"))
@@ -322,7 +337,9 @@ class _Apply:
         for table in self._store.tables.values():
             if table.name in self._touched:
                 self._store.run(table, "empty_replaced")
-        left = self._dropped or self._removed > 0
+        left = self._dropped or self._removed > 0 or self._own_deletes
+        if left:
+            _forget_samples(db)
         db.execute(
             "UPDATE syncline_state SET applying = 0, grp = 0, apply_count = apply_count + 1, "
             "purge_pending = max(purge_pending, ?)",
@@ -344,3 +361,10 @@ class _Apply:
                 int(not self._commit.more),
             ),
         )
+
+
+def _forget_samples(db: sqlite3.Connection) -> None:
+    """The app's ANALYZE, in a SQLite that was built with STAT4, keeps whole values of indexed columns in a table of its
+    own: those of rows that left go with all others, until it is run again."""
+    if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat4'").fetchone():
+        db.execute("DELETE FROM sqlite_stat4")

@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 from syncline.errors import ReplicaError
 from syncline.replica import file as core
 from syncline.replica.api import EVENTS, Replica, SyncReport
-from syncline.replica.engine import Goal
+from syncline.replica.goal import Goal
 from syncline.replica.live_query import LiveQuery, Parameters, RowFactory
 from syncline.replica.local import checked_path
 from syncline.replica.receipt import Receipt
 from syncline.replica.retry import Rejection
 from syncline.replica.status import Status
 from syncline.replica.transport import Token
+from syncline.replica.verify_goal import VerifyGoal, VerifyReport
 from syncline.values import Value
 
 T = TypeVar("T")
@@ -127,6 +128,11 @@ class AsyncReplica:
         """As `Replica.sync`; a cancelled one ends what it began."""
         replica, goal = await self._made(), Goal()
         return await in_thread(lambda: replica._sync(goal, timeout), goal.reached.set)
+
+    async def verify(self, *, repair: bool = False, timeout: float | None = 600.0) -> VerifyReport:  # noqa: ASYNC109
+        """As `Replica.verify`; a cancelled one ends what it began."""
+        replica, goal = await self._made(), VerifyGoal(repair=repair)
+        return await in_thread(lambda: replica._verify(goal, timeout), goal.reached.set)
 
     def connectivity_changed(self, online: bool | None = None, *, metered: bool | None = None) -> None:
         """As `Replica.connectivity_changed`; before the file was opened it says nothing."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from syncline import limits
-from syncline.errors import ProtocolError
+from syncline.errors import LimitError, ProtocolError
 from syncline.protocol import checks
 from syncline.protocol.messages import optional_id
 from syncline.replica.stage import Progress, Stage, Tail
@@ -164,6 +164,9 @@ class Collector:
         tail.rows += rows
         cut.received += rows
         cut.bytes += size
+        tail.taken += size
+        if tail.taken > limits.ANSWER_BYTES_TAKEN_MAX:
+            raise LimitError(f"A page of a download is above the limit of {limits.ANSWER_BYTES_TAKEN_MAX} bytes.")
         if tail.rows > MEMORY_ROWS_MAX or tail.bytes > MEMORY_BYTES_MAX:
             self._stage.spill(tail)
 

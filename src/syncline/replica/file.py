@@ -22,9 +22,11 @@ from syncline.model.program import Program, ProgramTable
 from syncline.protocol import checks, frames
 from syncline.protocol.cursor import digest_of, parse_cursor
 from syncline.protocol.messages import Download, Hello, HelloAnswer, UploadAnswer
+from syncline.protocol.verify import CAPABILITY
 from syncline.protocol.version import PROTOCOL_VERSION
 from syncline.replica.apply import AppliedCut, apply_cut
 from syncline.replica.cut import Collector
+from syncline.replica.distrust import of_the_server
 from syncline.replica.identity import CopiedFileError, forget_nonce, refuse_another_copy, renumber
 from syncline.replica.install import install_program
 from syncline.replica.offset import OffsetSamples
@@ -76,6 +78,8 @@ class ReplicaFile:
         self._untold_rejections = 0
         self.head = 0
         """The newest checkpoint that the server named, by `hello`, a cut or a heartbeat."""
+        self.verify_keys_max = 0
+        """How many keys a verification may leave out; 0 where the server knows of no verification."""
 
     # ------------------------------------------------------------ hello
     def hello_request(self) -> dict[str, Any]:
@@ -126,6 +130,7 @@ class ReplicaFile:
         sample = evaluate_sample(sent_us, told.received_us, told.answered_us, arrived_us)
         self._offset.add(sample, self.store.clock)
         self.head = told.head
+        self.verify_keys_max = min(told.limits.get(CAPABILITY, 0), limits.VERIFY_KEYS_MAX)
         state = self.store.state()
         self._position = min(max(state.included, told.last if told.identity == "known" else 0), state.seq)
         return told
@@ -134,11 +139,11 @@ class ReplicaFile:
         """A program that the app brings along, where the file has none yet: the first start needs no network then. What
         the app writes is carried over to the server's program, whichever that is."""
         if self.store.program is None and self.store.state().wiped is None:
-            self._install(program)
+            self._install(program, code="bundled_program")
 
-    def _install(self, program: Program, taken: int = 0) -> None:
+    def _install(self, program: Program, taken: int = 0, code: str = "bad_program") -> None:
         try:
-            with immediate(self.store.connection):
+            with of_the_server(self.store, code), immediate(self.store.connection):
                 self._stage.discard()
                 parked = install_program(self.store, program, taken)
             self._untold_rejections += parked
@@ -150,7 +155,8 @@ class ReplicaFile:
     def upload_request(self) -> dict[str, Any] | None:
         """The next groups beyond the volatile position, or None when everything was offered."""
         offset = self._offset.best(self.store.clock)
-        upload = build_upload(self.store, self._position, self.store.now_us(), offset)
+        with of_the_server(self.store):
+            upload = build_upload(self.store, self._position, self.store.now_us(), offset)
         return upload.dump() if upload else None
 
     def accept_upload(self, answer: dict[str, Any]) -> UploadAnswer:
@@ -193,7 +199,7 @@ class ReplicaFile:
         `pause` the server has more at once.
         ProtocolError (code "layout": ask `hello` for a new program), ServerError for an `error` frame, WipedError.
         """
-        kind = frame.get("t")
+        kind = checks.text(frame, "t")
         if kind == "heartbeat":
             self._heartbeat(frame)
             return None
@@ -201,18 +207,19 @@ class ReplicaFile:
             self.abandon()
             raise server_error(frame)
         if kind == "wipe":
-            self.wipe(str(frame.get("reason") or ""))
+            self.wipe(checks.said(frame, "reason", ""))
             raise WipedError("The server had this replica deleted.", hint="Ask the office.")
         cut = self._collector.cut
         try:
-            finished = self._collector.take(frame)
-            if finished is None:
-                if kind == "progress":
-                    self.purge()
-                return None
-            cut, commit = finished
-            due = self.store.clock.monotonic_seconds() >= self._purge_at
-            applied = apply_cut(self.store, cut, commit, purge_sent=due)
+            with of_the_server(self.store):
+                finished = self._collector.take(frame)
+                if finished is None:
+                    if kind == "progress":
+                        self.purge()
+                    return None
+                cut, commit = finished
+                due = self.store.clock.monotonic_seconds() >= self._purge_at
+                applied = apply_cut(self.store, cut, commit, purge_sent=due)
         except CopiedFileError:
             self.abandon()
             forget_nonce(self.store)
@@ -222,7 +229,7 @@ class ReplicaFile:
             if cut is not None and cut.is_paged and not cut.is_stale:
                 self._throw_away()  # it would be refused again and again
             raise
-        except sqlite3.Error:
+        except (ReplicaError, sqlite3.Error):
             self.abandon()
             raise
         if applied is None:
@@ -326,12 +333,11 @@ class ReplicaFile:
 
 def server_error(frame: dict[str, Any]) -> ServerError:
     """An `error` frame as an exception."""
-    after = frame.get("retry_after")
     return ServerError(
-        str(frame.get("message") or "The server ended the stream."),
-        hint=str(frame.get("hint") or ""),
-        code=str(frame.get("code") or "server"),
-        retry_after_seconds=float(after) if isinstance(after, int | float) else None,
+        checks.said(frame, "message", "The server ended the stream."),
+        hint=checks.said(frame, "hint", ""),
+        code=checks.said(frame, "code", "server", 100),
+        retry_after_seconds=checks.seconds(frame.get("retry_after")),
     )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import TypeAlias
 
-from syncline.errors import ProtocolError, ReplicaError
+from syncline.errors import ReplicaError
 from syncline.log import logger
 from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import Program, ProgramTable, program_hash
@@ -15,6 +14,7 @@ from syncline.replica.lost_columns import find_lost
 from syncline.replica.own_objects import add_columns, app_objects, own_columns, put_back
 from syncline.replica.receipt import note_lost
 from syncline.replica.records import park_lost
+from syncline.replica.sandbox import refused, try_program
 from syncline.replica.store import Store
 from syncline.replica.versions import check_sqlite
 
@@ -48,13 +48,14 @@ def install_program(store: Store, program: Program, taken: int = 0) -> int:
     note_lost(store, parked)
     for table in program.tables.values():
         _put(store, old.get(table.name), table, own.get(table.name, ([], {})))
-    with store.guard.strict():
+    with store.guard.defining():
         for table in program.tables.values():
             for statement in table.ddl["triggers"]:
-                _execute(store, statement)
+                store.connection.execute(statement)
         for statement in program.views:
-            _execute(store, statement)
+            store.connection.execute(statement)
     _check_compiled(store, program)
+    store.begin_session(program)  # now, and not when the file is opened, where it could not be refused any more
     if any(_loses(table, program.tables.get(table.name)) for table in old.values()):
         store.connection.execute("UPDATE syncline_state SET purge_pending = 1")
     document = json.dumps(program.dump(), ensure_ascii=False)
@@ -93,6 +94,8 @@ def _check_names(store: Store, program: Program, old: dict[str, ProgramTable]) -
     """An app's own table, view or index is never taken for a synced one."""
     known = {name.lower() for name in old}
     for name in program.tables:
+        if name.lower().startswith((PREFIX, "sqlite_")):
+            raise refused(f'a table "{name}"')
         if name.lower() in known:
             continue
         row = store.connection.execute(
@@ -133,9 +136,9 @@ def _put(store: Store, old: ProgramTable | None, new: ProgramTable, own: _Own) -
         for statement in build_take_back(old, new, add_columns(store, new, columns)):
             store.connection.execute(statement)
         put_back(store, objects)
-    with store.guard.strict():
+    with store.guard.defining():
         for statement in new.ddl["indexes"]:
-            _execute(store, statement)
+            store.connection.execute(statement)
 
 
 def _is_there(store: Store, name: str) -> bool:
@@ -145,9 +148,9 @@ def _is_there(store: Store, name: str) -> bool:
 
 
 def _create(store: Store, table: ProgramTable) -> None:
-    with store.guard.strict():
+    with store.guard.defining():
         for statement in (table.ddl["table"], *table.ddl["ours"].values(), *table.ddl["our_indexes"]):
-            _execute(store, statement)
+            store.connection.execute(statement)
 
 
 def _retire(store: Store, table: ProgramTable) -> None:
@@ -183,33 +186,19 @@ def forget_retired(store: Store) -> None:
             del store.retired[name]
 
 
-def _execute(store: Store, statement: str) -> None:
-    """A statement of the program's, under the guard."""
-    try:
-        store.connection.execute(statement)
-    except sqlite3.DatabaseError as error:
-        if store.guard.refused:
-            refused, store.guard.refused = store.guard.refused, ""
-            raise ProtocolError(
-                f"The server's program wants what no program may: {refused}.",
-                hint="Do not trust this server.",
-                code="program_refused",
-            ) from error
-        raise
-
-
 def _check_compiled(store: Store, program: Program) -> None:
-    """A trigger's body is compiled when it would fire, and a table to load into is made when it is needed: do the one
-    and try the other now, so that the guard sees them."""
-    with store.guard.strict():
-        for table in program.tables.values():
-            key = quote(table.key[0])
-            for statement in (
-                f"EXPLAIN INSERT INTO {quote(table.name)} DEFAULT VALUES",
-                f"EXPLAIN UPDATE {quote(table.name)} SET {', '.join(f'{quote(c)} = NULL' for c in table.columns)}",
-                f"EXPLAIN DELETE FROM {quote(table.name)} WHERE {key} IS NULL",
-            ):
-                _execute(store, statement)
+    """A trigger's body is compiled when it would fire, also on the app's own columns, and a table to load into is made
+    when it is needed: do the one and try the other now, so that the guard sees them."""
+    for table in program.tables.values():
+        rows = store.connection.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0", (table.name,))
+        changes = ", ".join(f"{quote(column)} = NULL" for (column,) in rows.fetchall())
+        with store.guard.strict():
+            store.connection.execute(f"EXPLAIN INSERT INTO {quote(table.name)} DEFAULT VALUES")
+            store.connection.execute(f"EXPLAIN UPDATE {quote(table.name)} SET {changes}")
+            store.connection.execute(f"EXPLAIN DELETE FROM {quote(table.name)}")
+        with store.guard.defining():
             for statement in table.ddl.get("load", {}).values():
-                _execute(store, f"EXPLAIN {statement}")
-        _execute(store, "EXPLAIN SELECT * FROM syncline_pending")
+                store.connection.execute(f"EXPLAIN {statement}")
+    with store.guard.strict():
+        store.connection.execute("EXPLAIN SELECT * FROM syncline_pending")
+    try_program(program)

@@ -12,15 +12,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 
 from syncline import limits
-from syncline.errors import ProtocolError, ServerError, UnreachableError
+from syncline.errors import ProtocolError, ServerError, SynclineError, UnreachableError
 from syncline.protocol import frames
 from syncline.replica.transport import CONNECT_SECONDS, BucketsNeededError, error_of, unpack, unreachable
 
 BUCKETS_NEEDED = 4409
 CATCH_UP = 4412
 OVERLOADED = 1013
-TRY_AGAIN_CODES = frozenset({4401, 4408, 4410})
-"""Ended in good order: the token ran out, silence, a newer stream of the same device."""
+BROKEN = 1006
+ENDED_WELL = frozenset({1000, 4401, 4408, 4410})
+"""In good order: the token ran out, silence, a newer stream of the same device."""
 
 
 class CatchUpNeededError(UnreachableError):
@@ -33,6 +34,17 @@ class StreamBlockedError(UnreachableError):
     """The server answers, but WebSockets do not get through to it."""
 
     code = "live_blocked"
+
+
+def error_of_close(code: int) -> SynclineError | None:
+    """Why the server closed, where it is a reason that it gives with this code."""
+    if code == OVERLOADED:
+        return ServerError("The server has too much to do.", code="overloaded")
+    if code == CATCH_UP:
+        return CatchUpNeededError("More than a stream carries is new.")
+    if code == BUCKETS_NEEDED:
+        return BucketsNeededError("The server needs the list of buckets.")
+    return None
 
 
 def open_live(url: str, headers: dict[str, str], message: dict[str, Any]) -> WebSocketStream:
@@ -102,16 +114,10 @@ class WebSocketStream:
             except TimeoutError:
                 continue
             except ConnectionClosed as closed:
-                code = closed.rcvd.code if closed.rcvd else 1006
-                if code == OVERLOADED:
-                    raise ServerError("The server has too much to do.", code="overloaded") from closed
-                if code == CATCH_UP:
-                    raise CatchUpNeededError("More than a stream carries is new.") from closed
-                if code == BUCKETS_NEEDED:
-                    raise BucketsNeededError("The server needs the list of buckets.") from closed
-                if code == 1000 or code in TRY_AGAIN_CODES:
+                code = closed.rcvd.code if closed.rcvd else BROKEN
+                if code in ENDED_WELL:
                     return
-                raise unreachable(closed) from closed
+                raise (error_of_close(code) or unreachable(closed)) from closed
             if not isinstance(packed, bytes):
                 raise ProtocolError("A live message is text.", code="bad_frame")
             heard = time.monotonic()

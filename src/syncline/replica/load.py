@@ -115,7 +115,7 @@ class Loader:
     def _rows(self, table: ProgramTable, frame: dict[str, Any]) -> None:
         store = self._store
         if table.name not in self._made:
-            with store.guard.strict():
+            with store.guard.defining():
                 for kind in KINDS:
                     store.connection.execute(table.ddl["load"][kind])
             self._made.add(table.name)
@@ -196,6 +196,6 @@ def _drop_derived(store: Store, table: ProgramTable) -> None:
 
 
 def _add_derived(store: Store, table: ProgramTable) -> None:
-    with store.guard.strict():
+    with store.guard.defining():
         for statement in (*table.ddl["indexes"], *table.ddl["triggers"]):
             store.connection.execute(statement)

@@ -8,7 +8,7 @@ import time
 
 from syncline.errors import ConfigError, SynclineError, UnreachableError
 from syncline.replica.agent import Agent
-from syncline.replica.engine import Goal
+from syncline.replica.goal import Goal
 
 
 def checked_seconds(timeout: float | None) -> float | None:

@@ -60,11 +60,12 @@ class Progress:
 @dataclass
 class Tail:
     """The frames since the last page or `begin`: in memory, and the earlier ones of many as the last ones in the
-    file."""
+    file. `bytes`, `rows`: of those in memory; `taken`: bytes of all."""
 
     frames: list[dict[str, Any]] = field(default_factory=list)
     bytes: int = 0
     rows: int = 0
+    taken: int = 0
     is_spilled: bool = False
 
 

@@ -151,10 +151,14 @@ class Store:
         if self.program is None:
             return
         self.guard.allow(set(self.program.tables))
+        self.begin_session(self.program)
+
+    def begin_session(self, program: Program) -> None:
+        """Makes the connection's temporary tables, in the place of those of another program."""
         for (name,) in self.connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
             self.connection.execute(f"DROP TABLE temp.{quote(name)}")
-        with self.guard.strict():
-            for statement in self.program.session:
+        with self.guard.defining():
+            for statement in program.session:
                 self.connection.execute(statement)
 
     @property

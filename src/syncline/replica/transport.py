@@ -29,7 +29,7 @@ from syncline.errors import (
     SynclineError,
     UnreachableError,
 )
-from syncline.protocol import frames
+from syncline.protocol import checks, frames
 from syncline.replica.cut import Frame
 
 MEDIA_TYPE = "application/vnd.syncline"
@@ -111,13 +111,21 @@ class HttpTransport:
         return self._ask("/v1/upload", message)
 
     def download(self, message: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
-        wait = float(message.get("wait") or 0)
+        yield from self._frames("/v1/download", message, float(message.get("wait") or 0))
+
+    def verify(self, message: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
+        yield from self._frames("/v1/verify", message)
+
+    def verified(self, message: dict[str, Any]) -> None:
+        self._ask("/v1/verified", message)
+
+    def _frames(self, path: str, message: dict[str, Any], wait: float = 0.0) -> Generator[dict[str, Any], None, None]:
         body = pack_request({**message, "packing": self._packing}, self._packing)
         reader = frames.FrameReader()
         try:
-            with closing(self._send("/v1/download", body, wait)) as response:
+            with closing(self._send(path, body, wait)) as response:
                 _check(response)
-                for chunk in response.iter_raw():
+                for chunk in _chunks(response, limits.ANSWER_BYTES_TAKEN_MAX):
                     for packed in reader.feed(chunk):
                         yield unpack(packed)
         except httpx.HTTPError as error:
@@ -160,7 +168,8 @@ class HttpTransport:
     def _client(self) -> httpx.Client:
         if self._opened is None:
             timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-            self._opened = httpx.Client(timeout=timeout, headers={"Accept-Encoding": "identity"})
+            needs_tls = self._url.startswith("https:")  # else the machine's certificates are not read, which takes long
+            self._opened = httpx.Client(timeout=timeout, headers={"Accept-Encoding": "identity"}, verify=needs_tls)
         return self._opened
 
     # ------------------------------------------------------------ one request
@@ -171,10 +180,10 @@ class HttpTransport:
     def _ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
         try:
             with closing(self._send(path, pack_request(message, self._packing))) as response:
-                content = response.read()
+                _check(response)
+                content = b"".join(_chunks(response, limits.REQUEST_BYTES_MAX + 1))
         except httpx.HTTPError as error:
             raise unreachable(error) from error
-        _check(response)
         return frames.load(frames.unpack(content, limits.REQUEST_BYTES_MAX))
 
     def _send(self, path: str, body: bytes, wait: float = 0.0) -> httpx.Response:
@@ -242,19 +251,28 @@ def _check(response: httpx.Response) -> None:
     if response.status_code == 200 and kind == MEDIA_TYPE:
         return
     try:
-        content = response.read()
-        body = json.loads(content) if kind == "application/json" else None
-    except (ValueError, httpx.HTTPError):
+        body = json.loads(b"".join(_chunks(response, limits.ERROR_BYTES_MAX))) if kind == "application/json" else None
+    except (ValueError, RecursionError, LimitError, httpx.HTTPError):
         body = None
     raise error_of(response.status_code, body, response.headers.get("retry-after"))
+
+
+def _chunks(response: httpx.Response, bytes_max: int) -> Iterator[bytes]:
+    """The body as it comes, packed by nobody but us (a body that httpx unpacks has no bound); LimitError for more."""
+    size = 0
+    for chunk in response.iter_raw():
+        size += len(chunk)
+        if size > bytes_max:
+            raise LimitError(f"The answer is above the limit of {bytes_max} bytes.")
+        yield chunk
 
 
 def error_of(status: int, body: Any, retry_after: str | None = None) -> SynclineError:
     """The error that an answer of this status and JSON body stands for."""
     if type(body) is not dict or body.get("t") != "error":
         return _foreign_answer(status, retry_after)
-    message, hint = str(body.get("message") or "The server refused."), str(body.get("hint") or "")
-    code = str(body.get("code") or "server")
+    message, hint = checks.said(body, "message", "The server refused."), checks.said(body, "hint", "")
+    code = checks.said(body, "code", "server", 100)
     if code == "buckets_needed":
         return BucketsNeededError(message, hint=hint)
     if code == "other_user":
@@ -263,8 +281,8 @@ def error_of(status: int, body: Any, retry_after: str | None = None) -> Syncline
         return AuthError(message, hint=hint, code=code, status=status)
     if not body.get("retry") and 400 <= status < 500 and status != 429:
         return ProtocolError(message, hint=hint, code=code)
-    after = body.get("retry_after")
-    seconds = float(after) if isinstance(after, int | float) else _seconds(retry_after)
+    after = checks.seconds(body.get("retry_after"))
+    seconds = _seconds(retry_after) if after is None else after
     return ServerError(message, hint=hint, code=code, retry_after_seconds=seconds)
 
 

@@ -68,6 +68,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         bytes INTEGER NOT NULL,
         total_rows INTEGER
     )""",
+        "CREATE TABLE syncline_verified (id INTEGER PRIMARY KEY CHECK (id = 1), at_us INTEGER NOT NULL)",
         """CREATE TABLE syncline_job_bucket (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,

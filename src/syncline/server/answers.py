@@ -65,7 +65,10 @@ async def refused_request(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: a path that leads nowhere, a method that is not taken."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        hint = "The calls are /v1/hello, /v1/upload, /v1/download and /v1/live: is the address right, with its path?"
+        hint = (
+            "The calls are /v1/hello, /v1/upload, /v1/download, /v1/verify and /v1/live: "
+            "is the address right, with its path?"
+        )
         return error_answer(ProtocolError("There is nothing at this path.", hint=hint, code="not_found"), 404)
     if error.status_code == 405:
         told = ProtocolError(f"{request.method} is not taken here.", hint="Use POST.", code="method_not_allowed")

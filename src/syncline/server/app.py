@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,13 +12,13 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from syncline import limits
 from syncline.clock import Clock
-from syncline.errors import AuthError, LimitError, ProtocolError, SynclineError
+from syncline.errors import AuthError, LimitError, ProtocolError, ServerError, SynclineError
 from syncline.protocol import frames
 from syncline.server.answers import error_answer, message_answer, refused_request, stream_answer
 from syncline.server.auth import Authenticator, Identity, Verifier
@@ -26,6 +27,7 @@ from syncline.server.config_settings import Settings
 from syncline.server.downloads import BucketsNeededError
 from syncline.server.host_auth import Authenticate, HostAuthenticator
 from syncline.server.live import LiveConnection
+from syncline.server.metrics import METRICS_TYPE, metrics_text
 from syncline.server.overload import CLOSE_CODE, Overload, OverloadedError
 from syncline.server.prefix import ForwardedPrefix
 from syncline.server.runtime import Runtime
@@ -59,9 +61,12 @@ class SynclineApp:
             Route("/v1/hello", self._overload.guard(self._call(self._hello)), methods=["POST"]),
             Route("/v1/upload", self._overload.guard(self._call(self._upload)), methods=["POST"]),
             Route("/v1/download", self._overload.guard(self._call(self._download)), methods=["POST"]),
+            Route("/v1/verify", self._overload.guard(self._call(self._verify)), methods=["POST"]),
+            Route("/v1/verified", self._overload.guard(self._call(self._verified)), methods=["POST"]),
             WebSocketRoute("/v1/live", self._live),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
         ]
 
     # ------------------------------------------------------------ calls
@@ -70,6 +75,7 @@ class SynclineApp:
             received = self._clock.now_us()
             try:
                 identity = await self._authenticator.identify(request)
+                self._overload.work_for(request.scope, identity.user)
                 message = frames.load(frames.unpack(await _body(request), limits.REQUEST_BYTES_MAX))
                 waits = bool(message.get("wait"))
                 self._overload.admit(request.scope, identity.user, waits=waits)
@@ -95,14 +101,15 @@ class SynclineApp:
         return message_answer(answer.dump(), frames.PLAIN)
 
     async def _download(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
-        packing = frames.PACKINGS.get(str(message.get("packing", "plain")), frames.PLAIN)
         answer = await (await self.runtime.running()).download(identity, _no_longer_than_token(message, identity))
+        return stream_answer(_packed(answer, message))
 
-        async def body() -> AsyncIterator[bytes]:
-            async for frame in answer:
-                yield frames.with_length(frames.pack(frame, packing))
+    async def _verify(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
+        return stream_answer(_packed(await (await self.runtime.running()).verify(identity, message), message))
 
-        return stream_answer(body())
+    async def _verified(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
+        await (await self.runtime.running()).verified(identity, message)
+        return message_answer({}, frames.PLAIN)
 
     async def _live(self, socket: WebSocket) -> None:
         with contextlib.ExitStack() as place:
@@ -133,6 +140,20 @@ class SynclineApp:
         answer = await service.readiness()
         return JSONResponse(answer, status_code=200 if answer["ready"] else 503)
 
+    async def _metrics(self, request: Request) -> Response:
+        """For Prometheus. Numbers only: of no table, user or device."""
+        try:
+            service = await self.runtime.running()
+            return PlainTextResponse(metrics_text(await service.metrics()), media_type=METRICS_TYPE)
+        except SynclineError as error:
+            return error_answer(error, 503)
+
+
+async def _packed(answer: AsyncIterator[bytes], message: dict[str, Any]) -> AsyncIterator[bytes]:
+    packing = frames.PACKINGS.get(str(message.get("packing", "plain")), frames.PLAIN)
+    async for frame in answer:
+        yield frames.with_length(frames.pack(frame, packing))
+
 
 def _close_code(error: Exception) -> int:
     """With what a stream is refused."""
@@ -151,13 +172,21 @@ def _no_longer_than_token(message: dict[str, Any], identity: Identity) -> dict[s
 
 
 async def _body(request: Request) -> bytes:
-    """The request's body, given up as soon as it passes the limit."""
+    """The request's body, given up as soon as it passes the limit, or nothing more of it comes."""
     body = bytearray()
-    async for chunk in request.stream():
+    chunks = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(limits.SILENCE_SECONDS_MAX):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            hint = "Nothing is lost: the device tries again."
+            raise ServerError("The request broke off on its way.", hint=hint, code="timed_out") from error
+        if chunk is None:
+            return bytes(body)
         body += chunk
         if len(body) > limits.REQUEST_BYTES_MAX:
             raise LimitError(f"A request is above the limit of {limits.REQUEST_BYTES_MAX} bytes.")
-    return bytes(body)
 
 
 def create_app(

@@ -101,6 +101,7 @@ def parse_settings(
         journal=configuration.source.journal,
         direct_url=direct_url,
         write_role=configuration.source.write_role or "",
+        capture_role=configuration.source.capture_role,
         session=dict(configuration.source.session),
         retention_days=configuration.retention.days,
         serve=ServeSettings(**configuration.serve.model_dump()),

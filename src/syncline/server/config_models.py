@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from syncline import limits
 from syncline.server.config_options import AUTH_LEEWAY_SECONDS_DEFAULT
 from syncline.server.config_values import duration_seconds
+from syncline.source.postgres.names import CAPTURE_ROLE_DEFAULT
 
 RETENTION_DAYS_MAX = 3650
 AUTH_LEEWAY_SECONDS_MAX = 600.0
@@ -82,6 +83,7 @@ class SourceSection(SectionModel):
     journal: Literal["wal", "keep"] = "wal"
     direct_url: Name | None = None
     write_role: Name | None = None
+    capture_role: Name = CAPTURE_ROLE_DEFAULT
     session: dict[Name, str] = Field(default_factory=dict)
 
 

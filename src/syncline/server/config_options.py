@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from syncline import limits
+from syncline.source.postgres.names import CAPTURE_ROLE_DEFAULT
 
 Section: TypeAlias = "tuple[str, str]"
 
@@ -53,6 +54,7 @@ OPTIONS = (
     Option("source", "journal", str, "wal", '"wal": provision switches an SQLite file to WAL; "keep": leaves it'),
     Option("source", "direct_url", str, None, "PostgreSQL behind a pooler in transaction mode: the database itself"),
     Option("source", "write_role", str, None, "PostgreSQL: the role that uploads write as (SET LOCAL ROLE)"),
+    Option("source", "capture_role", str, CAPTURE_ROLE_DEFAULT, "PostgreSQL: the role that owns capture's functions"),
     Option("auth", "secret", str, None, "what tokens are signed with (HS256): at least 32 bytes"),
     Option(
         "auth",

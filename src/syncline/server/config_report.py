@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from syncline.errors import ConfigError, SynclineError
+from syncline.model.new_keys import remark_on_keys
 from syncline.model.scope_checks import index_statement, missing_indexes
 from syncline.model.scopes import Plan
 from syncline.server.config_plan import load_plan
@@ -91,8 +92,8 @@ def _notes(plan: Plan, kind: str) -> Iterator[str]:
     """What is right as it is, and good to know."""
     writable = {table for scope in plan.scopes.values() for table in scope.writable}
     for name in sorted(writable):
-        if plan.schema.table(name).generated_key:
-            yield f'The database makes up the keys of "{name}": an app takes one for a new row from replica.new_key.'
+        if remark := remark_on_keys(plan.schema.table(name)):
+            yield remark
     if kind == "sqlite" and plan.captured_tables:
         yield (
             "SQLite refuses ALTER TABLE ... DROP COLUMN while a trigger of ours names the column: "
@@ -125,12 +126,13 @@ def _scope(plan: Plan, found: ScopeReport) -> dict[str, Any]:
         "key": list(scope.key),
         "grant_reads": sorted(plan.grant_reads.get(found.scope, ())),
         "grant_views": list(plan.grant_views.get(found.scope, ())),
-        "tables": found.tables,
+        "tables": {name: None if found.unread else rows for name, rows in found.tables.items()},
         "joins": _joins(plan, found.scope),
         "read_only": sorted(table for table in scope.tables if table not in scope.writable),
-        "rows": sum(found.tables.values()),
+        "rows": None if found.unread else sum(found.tables.values()),
         "estimated": list(found.estimated),
-        "buckets": found.buckets,
+        "unread": list(found.unread),
+        "buckets": None if found.unread else found.buckets,
         "largest_bucket": found.largest_bucket,
         "largest_rows": found.largest_rows,
         "example": asdict(found.example) if found.example else None,

@@ -14,6 +14,7 @@ from syncline.server.config_options import AUTH_LEEWAY_SECONDS_DEFAULT
 from syncline.server.config_positions import Place, line_of
 from syncline.server.config_values import sqlite_path_of, without_password
 from syncline.server.postgres_url import is_postgres
+from syncline.source.postgres.names import CAPTURE_ROLE_DEFAULT
 
 SECRET_BYTES_MIN = 32
 """HS256 is as strong as its secret; RFC 7518 section 3.2 asks for the length of the hash."""
@@ -67,8 +68,8 @@ class Document:
 class Settings:
     """Everything that `syncline.toml` and the environment say. `source_url` has an absolute path.
 
-    `journal`: "wal" or "keep". `retention_days`: how long the feed keeps what changed. `direct_url`, `write_role` and
-    `session` (setting -> value with claims in it) are of a PostgreSQL source.
+    `journal`: "wal" or "keep". `retention_days`: how long the feed keeps what changed. `direct_url`, `write_role`,
+    `capture_role` and `session` (setting -> value with claims in it) are of a PostgreSQL source.
     """
 
     source_url: str = field(repr=False)
@@ -77,6 +78,7 @@ class Settings:
     journal: str = "wal"
     direct_url: str | None = field(default=None, repr=False)
     write_role: str = ""
+    capture_role: str = CAPTURE_ROLE_DEFAULT
     session: Mapping[str, str] = field(default_factory=dict)
     retention_days: int = limits.RETENTION_DAYS_DEFAULT
     serve: ServeSettings = field(default_factory=ServeSettings)

@@ -14,7 +14,7 @@ from syncline.server.config_values import normalise_source_url
 from syncline.server.postgres_url import EXAMPLE, is_postgres, normalise_postgres_url
 
 _OF_SQLITE = ("journal",)
-_OF_POSTGRES = ("direct_url", "write_role", "session")
+_OF_POSTGRES = ("direct_url", "write_role", "capture_role", "session")
 _SETTING = re.compile(r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)+", re.ASCII)
 
 

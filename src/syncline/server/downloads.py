@@ -12,6 +12,7 @@ from syncline.model.scopes import Plan
 from syncline.protocol import frames
 from syncline.protocol.cursor import cursor_text, parse_cursor
 from syncline.protocol.messages import Download
+from syncline.protocol.verify import Repair
 from syncline.server.bucket_lists import BucketLists
 from syncline.server.cut_frames import (
     begin_frame,
@@ -52,7 +53,8 @@ class StagedJob:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a device stands: what its next cut starts from."""
+    """Where a device stands: what its next cut starts from. `repair`: what it wants anew besides; where more has to
+    come anew, that comes, and the device asks again."""
 
     cursor: Cursor | None
     held: frozenset[str]
@@ -60,6 +62,7 @@ class Position:
     apply_count: int
     is_reset: bool = False
     staged: StagedJob | None = None
+    repair: Repair | None = None
 
     def anew(self) -> Position:
         """The same device with nothing that could be built on."""
@@ -162,7 +165,10 @@ class Downloads:
         since = position.cursor[1] if position.cursor else 0
         replaced = frozenset(name for name, raised in survey.generations.items() if raised > since and held)
         walk = Walk(new, replaced, held if replaced else frozenset())
-        page = await self._first_page(claims, position, walk) if new or replaced else None
+        is_repair = self._is_repair(position, walk)
+        if is_repair and position.repair:
+            walk = Walk(new, frozenset({position.repair.table}), held & frozenset(position.repair.buckets))
+        page = await self._first_page(claims, position, walk) if new or walk.replaced else None
         if page and (not page.survey.valid or page.survey.generation != survey.generation):
             return None
         if page is None or page.next is None:
@@ -178,7 +184,17 @@ class Downloads:
                 return None
             if not cut.overflow:
                 return self._cut(position, walk, page, cut)
-        return self._job(device, claims, position, new, None, walk=walk, survey=survey, first=page)
+        return self._job(device, claims, position, new, None, walk=walk, survey=survey, first=page, is_repair=is_repair)
+
+    def _is_repair(self, position: Position, walk: Walk) -> bool:
+        """Whether nothing but what the device asked for has to come anew."""
+        return (
+            position.repair is not None
+            and position.repair.table in self._plan.tables
+            and position.cursor is not None
+            and not walk.buckets
+            and not walk.replaced
+        )
 
     async def _first_page(self, claims: Claims, position: Position, walk: Walk) -> Page:
         known = (position.cursor,) if position.cursor else ()
@@ -195,6 +211,7 @@ class Downloads:
         walk: Walk | None = None,
         survey: Survey | None = None,
         first: Page | None = None,
+        is_repair: bool = False,
     ) -> Job:
         request = JobRequest(
             device=device,
@@ -209,7 +226,7 @@ class Downloads:
         job = Job(self._source, self._plan, self._wait_for_marker, self._clock, self.paging, request, self._lists)
         if token is None:
             assert walk is not None and survey is not None
-            job.begin(walk, survey, first)
+            job.begin(walk, survey, first, is_repair=is_repair)
         else:
             job.resume(token)
         return job

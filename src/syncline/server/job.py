@@ -86,8 +86,9 @@ class Job:
         self._saved_token: JobToken | None = None
         self._is_over = False
 
-    def begin(self, walk: Walk, survey: Survey, first: Page | None) -> None:
-        """`first`: the first page of the walk, if there are rows to walk over."""
+    def begin(self, walk: Walk, survey: Survey, first: Page | None, *, is_repair: bool = False) -> None:
+        """`first`: the first page of the walk, if there are rows to walk over. `is_repair`: the walk's tables come anew
+        in its own held buckets, and not in all that the device holds."""
         head = (first.survey if first else survey).head
         start = (head.term, head.checkpoint)
         self._walk, self._first = walk, first
@@ -98,6 +99,7 @@ class Job:
             replaced=tuple(sorted(walk.replaced)),
             is_reset=self._request.is_reset,
             walking=first is not None,
+            only=tuple(sorted(walk.held)) if is_repair else None,
         )
 
     def resume(self, token: JobToken) -> None:
@@ -203,7 +205,8 @@ class Job:
             self._token = replace(self._token, marker_due=False)
 
     async def _next_page(self) -> Page:
-        token, held = self._token, self._request.held
+        token = self._token
+        held = self._request.held if token.only is None else frozenset(token.only) & self._request.held
         walk = Walk(self._buckets, frozenset(token.replaced), held if token.replaced else frozenset(), token.start)
         return await self._source.read_page(
             self._request.claims, walk, token.place, token.known(self._request.cursor), self._paging.size

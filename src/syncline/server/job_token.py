@@ -15,6 +15,8 @@ from typing import Any
 from syncline.source.port import Cursor, Survey
 
 VERSION = 1
+VERSION_OF_REPAIRS = 2
+"""Has `only` at its end; a job without it travels as before, and any older process goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class JobToken:
     that of its beginning. `replaced`: tables that come anew in the held buckets. `place` is where the walk over rows
     goes on while `walking`. `marker_due`: something waited in the queue when the last page was read. Then come laps:
     all entries up to `reached` were read; `lap_place` is where the lap up to `upto` goes on. `rows`, `bytes`,
-    `total_rows`: of the whole job.
+    `total_rows`: of the whole job. `only`: the held buckets of a repair; None: the replaced tables come in all of them.
     """
 
     start: Cursor
@@ -42,6 +44,7 @@ class JobToken:
     rows: int = 0
     bytes: int = 0
     total_rows: int | None = None
+    only: tuple[str, ...] | None = None
 
     def fits(self, survey: Survey) -> bool:
         return survey.valid and survey.generation == self.generation
@@ -51,8 +54,9 @@ class JobToken:
         return (*((cursor,) if cursor else ()), self.start, self.newest)
 
     def dump(self) -> str:
-        values = [getattr(self, field.name) for field in fields(self)]
-        return json.dumps([VERSION, *values], ensure_ascii=False, separators=(",", ":"))
+        *values, only = [getattr(self, field.name) for field in fields(self)]
+        told = [VERSION, *values] if only is None else [VERSION_OF_REPAIRS, *values, only]
+        return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def parse(cls, text: str) -> JobToken | None:
@@ -61,14 +65,17 @@ class JobToken:
             version, *values = json.loads(text)
         except (ValueError, TypeError, RecursionError):
             return None
-        if version != VERSION or len(values) != len(_KINDS):
+        if version == VERSION:
+            values.append(None)
+        if version not in (VERSION, VERSION_OF_REPAIRS) or len(values) != len(_KINDS):
             return None
         if not all(check(value) for check, value in zip(_KINDS, values, strict=True)):
             return None
         named = {field.name: value for field, value in zip(fields(cls), values, strict=True)}
         for name in ("start", "newest", "reached", "upto", "replaced"):
             named[name] = named[name] and tuple(named[name])
-        return cls(**{**named, "replaced": tuple(named["replaced"])})
+        only = named["only"]
+        return cls(**{**named, "replaced": tuple(named["replaced"]), "only": None if only is None else tuple(only)})
 
 
 def _count(value: Any) -> bool:
@@ -85,6 +92,10 @@ def _cursor(value: Any) -> bool:
 
 def _texts(value: Any) -> bool:
     return type(value) is list and all(map(_text, value))
+
+
+def _optional_texts(value: Any) -> bool:
+    return value is None or _texts(value)
 
 
 def _flag(value: Any) -> bool:
@@ -106,4 +117,5 @@ def _optional_cursor(value: Any) -> bool:
 _KINDS: Sequence[Any] = (
     *(_cursor, _cursor, _count, _texts, _flag, _flag, _optional_text, _flag),
     *(_optional_cursor, _optional_cursor, _optional_text, _count, _count, _optional_count),
+    _optional_texts,
 )

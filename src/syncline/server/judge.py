@@ -11,6 +11,7 @@ from syncline.model.merge import Change, Stamp
 from syncline.model.new_keys import is_new_key
 from syncline.model.scopes import Plan, SyncedTable, bucket_scope
 from syncline.protocol.messages import Mutation, are_halves
+from syncline.server.parents import Parents
 from syncline.source.port import Claims, ConflictRecord, DeviceRow, RowRead, SourceRefusedError, WriteTransaction
 from syncline.values import Key, Value, same
 
@@ -25,9 +26,6 @@ class Verdict:
     conflicts: tuple[ConflictRecord, ...] = ()
 
 
-ORPHAN = SourceRefusedError("foreign_key", "A row that this one refers to does not exist.", may_pass_later=True)
-
-
 def _outside() -> Reject:
     said = "The row would not be, or would no longer be, among those you may change. "
     return Reject("scope", said + "The office has kept what you wrote.")
@@ -36,7 +34,7 @@ def _outside() -> Reject:
 class GroupScopeError(Exception):
     """A marked group would leave a row outside the write scope: that of its mutation number `index`."""
 
-    def __init__(self, index: int, refusal: Reject | SourceRefusedError) -> None:
+    def __init__(self, index: int, refusal: Reject) -> None:
         super().__init__(refusal.reason)
         self.index = index
         self.refusal = refusal
@@ -64,7 +62,7 @@ class Judge:
         self._horizon = Stamp(horizon_us)
         self._granted: frozenset[str] | None = None
         self._write_scopes: dict[str, frozenset[str]] = {}
-        self._parents_of: dict[str, set[tuple[str, tuple[str, ...]]]] = {}
+        self._parents = Parents(plan)
         self._known: Mapping[bytes, str] = {}
         self._group: _Group | None = None
         self.place = 0
@@ -104,24 +102,11 @@ class Judge:
             except Reject as refusal:
                 row = await self._tx.read_row(name, key)
                 if row.values is not None:
-                    orphan = await self._is_orphan(self._plan.tables[name], row.values)
-                    raise GroupScopeError(index, ORPHAN if orphan else refusal) from refusal
+                    raise GroupScopeError(index, refusal) from refusal
                 group.doubtful.setdefault(name, index)  # deleted; or a rule or a cascade gave it another key
         for name, index in group.doubtful.items():
             if any((name, key) not in group.written for key in await self._tx.made_since(name, group.since)):
                 raise GroupScopeError(index, _outside())
-
-    async def _is_orphan(self, table: SyncedTable, values: Mapping[str, Value]) -> bool:
-        """Whether a parent that the database insists on is not there."""
-        for link in table.table.foreign_keys:
-            parent = self._plan.tables.get(link.table)
-            named = dict(zip(link.references, (values[column] for column in link.columns), strict=True))
-            if parent is None or set(named) != set(parent.key) or None in named.values():
-                continue
-            row = await self._tx.read_row(parent.name, tuple(named[column] for column in parent.key))
-            if row.values is None:
-                return True
-        return False
 
     def leave_group(self) -> None:
         """It was given up."""
@@ -185,32 +170,28 @@ class Judge:
             raise Reject("depends", reason)
         if mutation.operation == "D":
             return
-        for parent, columns in self._parents(table):
-            values: Key = tuple(mutation.changes.get(column, (None, None))[0] for column in columns)
-            if None in values:
-                continue
-            if await self._tx.rejected_insert(self._device.device, parent, values, mutation.included):
+        for parent, key in self._parents.named(table, mutation):
+            if await self._tx.rejected_insert(self._device.device, parent, key, mutation.included):
                 raise Reject("depends", reason)
 
-    def _parents(self, table: SyncedTable) -> set[tuple[str, tuple[str, ...]]]:
-        """(parent table, own columns in the order of the parent's key) of foreign keys and paths that name a whole
-        key."""
-        if table.name not in self._parents_of:
-            self._parents_of[table.name] = self._find_parents(table)
-        return self._parents_of[table.name]
-
-    def _find_parents(self, table: SyncedTable) -> set[tuple[str, tuple[str, ...]]]:
-        links = [(key.columns, key.table, key.references) for key in table.table.foreign_keys]
-        links += [(step.columns, step.table, step.references) for path in table.paths for step in path.steps[:1]]
-        found = set()
-        for columns, parent, references in links:
-            key = self._plan.tables[parent].key if parent in self._plan.tables else ()
-            if key and set(key) == set(references):
-                by_reference = dict(zip(references, columns, strict=True))
-                found.add((parent, tuple(by_reference[name] for name in key)))
-        return found
+    async def blame_parent(
+        self, mutation: Mutation, group: Iterable[Mutation], refusal: Reject | SourceRefusedError
+    ) -> Reject | SourceRefusedError:
+        """A parent that is not there is answered like one outside the scope, or guessed keys of parents could be told
+        apart. After the rollback. What the `group` makes itself is nobody's secret."""
+        table = self._plan.tables.get(mutation.table)
+        if not isinstance(refusal, SourceRefusedError) or refusal.code != "foreign_key" or table is None:
+            return refusal
+        named = self._parents.named_by_paths(table, mutation)
+        made = {(each.table, each.key) for each in group if each.operation == "I"}
+        for parent, key in named:
+            if (parent, key) in made or await self._tx.buckets_of(parent, key) & await self._write_scope(table):
+                return refusal
+        return _outside() if named else refusal
 
     async def _write_scope(self, table: SyncedTable) -> frozenset[str]:
+        if self._granted is not None and await self._tx.grants_moved():
+            self.forget_grants()  # a rule of the company's did it
         if self._granted is None:
             self._granted = await self._tx.granted(self._claims)
         if table.name not in self._write_scopes:
@@ -221,6 +202,7 @@ class Judge:
 
     async def _may_see(self, table: SyncedTable, key: Key, row: RowRead) -> bool:
         """Whether the row is inside the write scope. One that the user may read and not write is refused as such."""
+        scope = await self._write_scope(table)  # also for a row that is not there: the time taken must not tell
         if row.values is None:
             return False
         buckets = row.buckets
@@ -228,7 +210,7 @@ class Judge:
             if (table.name, key) in self._group.written:
                 return True
             buckets = self._group.before.get((table.name, key), buckets)
-        if buckets & await self._write_scope(table):
+        if buckets & scope:
             return True
         if self._granted is not None and buckets & self._granted:
             raise Reject("read_only", "This row can only be changed by the office.")

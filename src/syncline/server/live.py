@@ -175,21 +175,23 @@ class LiveConnection:
 
     def _send_beat(self) -> None:
         beat: dict[str, Any] = {"t": "heartbeat", "head": self._head, "time": self._service.clock.now_us()}
-        if self._service.fan_out.is_standing(self):
-            self._move_quietly(beat)
+        position = self._moved_quietly(beat) if self._service.fan_out.is_standing(self) else self.position
         packed = frames.pack(frames.dump(beat), frames.PLAIN)
-        if self._wire is not None:
-            self._wire.send_now([packed])
-        else:
+        if self._wire is None:
             self._start(self._send_cut([packed], None))
+        elif not self._wire.send_now([packed]):
+            return  # the next one tells it, or a cut
+        self.position = position
 
-    def _move_quietly(self, beat: dict[str, Any]) -> None:
-        """Checkpoints that did not concern the device have passed: it learns now and then that it stands after them."""
+    def _moved_quietly(self, beat: dict[str, Any]) -> Position:
+        """Checkpoints that did not concern the device have passed: it learns now and then that it stands after them.
+        Where it stands once it has heard this."""
         was, at = self.position, self._service.fan_out.at
         self._head = beat["head"] = at[1]
-        if was.cursor != at:
-            beat.update(cursor=cursor_text(*at), apply_count=was.apply_count)
-            self.position = Position(at, was.held, was.included, was.apply_count)
+        if was.cursor == at:
+            return was
+        beat.update(cursor=cursor_text(*at), apply_count=was.apply_count)
+        return Position(at, was.held, was.included, was.apply_count)
 
     async def _read(self) -> None:
         """A cut of its own, sent when the peer takes it."""

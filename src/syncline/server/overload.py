@@ -34,6 +34,8 @@ USER_BURST_SECONDS = 10.0
 """A user may use up the allowance of so many seconds at once."""
 
 USERS_REMEMBERED_MAX = 10_000
+USER_REQUESTS_IN_WORK_MIN = 8
+"""One user may have half of all places, and so many of a small server's."""
 
 _PLACE = "syncline.place"
 
@@ -77,14 +79,22 @@ class Place:
     def __init__(self, overload: Overload) -> None:
         self._overload = overload
         self._is_working = True
+        self._works_for: str | None = None
         self._user: str | None = None
         overload.in_work += 1
+
+    def work_for(self, user: str) -> None:
+        self._overload.begin_work(user)
+        self._works_for = user
 
     def rest(self) -> None:
         """From now on it only waits."""
         if self._is_working:
             self._is_working = False
             self._overload.in_work -= 1
+        user, self._works_for = self._works_for, None
+        if user is not None:
+            self._overload.end_work(user)
 
     def connect(self, user: str) -> None:
         self._overload.connect(user)
@@ -107,6 +117,7 @@ class Overload:
         self._allowances: dict[str, Allowance] = {}
         self._served, self._refused = Faded(), Faded()
         self.in_work = 0
+        self._works: Counter[str] = Counter()
         self.connections: Counter[str] = Counter()
 
     # ------------------------------------------------------------ requests
@@ -120,6 +131,22 @@ class Overload:
             raise self._refusal("The server has as many requests in work as it takes.")
         self._served.add(self._clock.monotonic_seconds())
         return Place(self)
+
+    def work_for(self, scope: Scope, user: str) -> None:
+        """Before the request's body is read. OverloadedError where this user has half of all places: one who sends
+        slowly, or a program that runs wild, must not have them all."""
+        if _PLACE in scope:
+            scope[_PLACE].work_for(user)
+
+    def begin_work(self, user: str) -> None:
+        if self._works[user] >= max(self._settings.requests_in_work_max // 2, USER_REQUESTS_IN_WORK_MIN):
+            raise self._refusal("This user has as many requests in work as one may have.", is_users=True)
+        self._works[user] += 1
+
+    def end_work(self, user: str) -> None:
+        self._works[user] -= 1
+        if self._works[user] <= 0:
+            del self._works[user]
 
     def admit(self, scope: Scope, user: str, *, waits: bool) -> None:
         """Now that it is known whose request it is. `waits`: a long poll, that will need a connection's place."""

@@ -15,6 +15,7 @@ from syncline.errors import SourceBusyError
 from syncline.log import logger
 from syncline.model.scopes import Plan
 from syncline.server.auth import Authenticator
+from syncline.server.config_kept import KeptReads
 from syncline.server.config_plan import load_plan
 from syncline.server.config_settings import Settings
 from syncline.server.service import Service
@@ -82,13 +83,13 @@ class Runtime:
                 raise
             started.set_exception(error)
 
-    async def _first_plan(self, source: Source) -> Plan:
+    async def _first_plan(self, source: Source, kept: KeptReads | None) -> Plan:
         """A database that is not there ends the start, as a missing file does; one that is on its way is waited for."""
         ends = self._clock.monotonic_seconds() + STARTING_SECONDS_MAX
         said = False
         while True:
             try:
-                return await load_plan(self._settings, source)
+                return await load_plan(self._settings, source, kept)
             except SourceBusyError as error:
                 if error.error_code != "source_starting" or self._clock.monotonic_seconds() > ends:
                     raise
@@ -101,13 +102,14 @@ class Runtime:
     async def _serve(self) -> AsyncIterator[None]:
         source = open_source(self._settings)
         try:
-            plan = await self._first_plan(source)
+            kept = KeptReads() if source.stops_single_tables else None
+            plan = await self._first_plan(source, kept)
             service = Service(
                 source,
                 plan,
                 self._clock,
                 retention_days=self._settings.retention_days,
-                load_plan=lambda: load_plan(self._settings, source),
+                load_plan=lambda: load_plan(self._settings, source, kept),
             )
             await service.open()
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from syncline import limits
@@ -16,6 +17,7 @@ from syncline.model.scopes import Plan
 from syncline.protocol import frames
 from syncline.protocol.cursor import cursor_text
 from syncline.protocol.messages import Download, Hello, HelloAnswer, Upload, UploadAnswer
+from syncline.protocol.verify import CAPABILITY, Repair, Verified, Verify
 from syncline.protocol.version import PROTOCOL_VERSION
 from syncline.server.auth import Identity
 from syncline.server.downloads import CutFrames, Downloads, Position
@@ -25,6 +27,7 @@ from syncline.server.job import Job
 from syncline.server.pulse import Pulse
 from syncline.server.sequencer import Sequencer
 from syncline.server.uploads import Uploads
+from syncline.server.verify import answer_verify, count_verified
 from syncline.source.port import Source
 
 _log = logger("service")
@@ -141,9 +144,11 @@ class Service:
             await asyncio.sleep(limits.PRUNE_SECONDS)
 
     async def _marker(self) -> None:
+        published = self.hub.published
         marker = await self.source.put_marker()
         while not await self.source.marker_passed(marker):
-            await self.hub.next_checkpoint(MARKER_SECONDS)
+            await self.hub.next_checkpoint(MARKER_SECONDS, published)
+            published = self.hub.published
 
     # ------------------------------------------------------------ hello
     async def hello(self, identity: Identity, message: dict[str, Any], received_us: int) -> HelloAnswer:
@@ -177,7 +182,11 @@ class Service:
             ),
             reoffer_sent=registration.reoffer_sent,
             program=None if hello.program == self.program.hash else self.program.dump(),
-            limits={"upload_mutations": limits.UPLOAD_MUTATIONS_MAX, "request_bytes": limits.REQUEST_BYTES_MAX},
+            limits={
+                "upload_mutations": limits.UPLOAD_MUTATIONS_MAX,
+                "request_bytes": limits.REQUEST_BYTES_MAX,
+                CAPABILITY: limits.VERIFY_KEYS_MAX,
+            },
             last_id=registration.last_id,
         )
 
@@ -195,14 +204,18 @@ class Service:
     # ------------------------------------------------------------ download
     async def open_download(self, identity: Identity, request: Download) -> Position:
         """Check that the device is the user's, and where it stands; BucketsNeededError if it must send its list."""
-        device = await self.source.find_device(request.device)
+        await self.require_own(identity, request.device)
+        return await self.downloads.position(identity.claims, request)
+
+    async def require_own(self, identity: Identity, named: str) -> None:
+        """AuthError unless the device is known, and the user's."""
+        device = await self.source.find_device(named)
         if device is None:
             raise AuthError(
                 "This device is not known here.", hint="Say hello first.", code="device_unknown", status=409
             )
         if device.user != identity.user:
             raise AuthError("This device belongs to another user.", code="other_user", status=403)
-        return await self.downloads.position(identity.claims, request)
 
     async def next_cut(self, identity: Identity, device: str, position: Position) -> CutFrames:
         return await self.downloads.next_cut(device, identity.claims, position)
@@ -212,6 +225,7 @@ class Service:
         something. The first look is taken before anything is sent, so that errors can still be told as errors."""
         request = Download.load(message)
         position = await self.open_download(identity, request)
+        position = replace(position, repair=Repair.load(message.get("repair")))
         published = self.hub.published
         found = await self.downloads.open(request.device, identity.claims, position)
         return self._answer(identity, request, position, found, published)
@@ -247,6 +261,26 @@ class Service:
             }
         )
 
+    # ------------------------------------------------------------ verify
+    async def verify(self, identity: Identity, message: dict[str, Any]) -> AsyncIterator[bytes]:
+        """Digests of one table in the device's buckets; the same checks as for a download."""
+        request = Verify.load(message)
+        asked = Download(request.device, request.cursor, 0, 0, request.digest, request.buckets)
+        position = await self.open_download(identity, asked)
+        return answer_verify(
+            self.source, self.plan, self._wait_for_marker, self.clock, identity.claims, request, position
+        )
+
+    async def verified(self, identity: Identity, message: dict[str, Any]) -> None:
+        """What a device found, and repaired."""
+        told = Verified.load(message)
+        await self.require_own(identity, told.device)
+        await count_verified(self.source, identity.user, told)
+
+    async def metrics(self) -> dict[str, int]:
+        """For /metrics: the head, and what the installation counts."""
+        return {"head": (await self.source.read_head()).checkpoint, **await self.source.counters()}
+
     async def readiness(self) -> dict[str, Any]:
         """For /readyz: ready, and what stands in the way."""
         fault: Exception | None = self.sequencer.fault
@@ -259,14 +293,9 @@ class Service:
         except Exception as error:
             fault = fault or (error if isinstance(error, SynclineError) else SourceBusyError("The source failed."))
         ready = fault is None and head is not None
-        stopped = sorted(self.source.stopped())
-        if stopped and fault is None:
-            fault = SchemaChangedError(
-                f"Capture is lost, and nothing is taken of {', '.join(stopped)}; all else goes on.",
-                hint="Run: syncline provision, with --owner-url where the service may not.",
-                code="capture_lost",
-            )
-        return {"ready": ready, "head": head, "fault": str(fault) if fault else None}
+        told = [str(fault)] if fault else []
+        told += [f"{each.what} {each.remedy} [{each.code}]" for each in self.source.troubles()] if not told else []
+        return {"ready": ready, "head": head, "fault": " ".join(told) or None}
 
 
 def error_body(error: Exception) -> bytes:

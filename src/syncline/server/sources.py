@@ -55,6 +55,7 @@ def _open_postgres(settings: Settings, owner_url: str | None, has_owner: bool, t
         url,
         direct_url=direct_url,
         write_role=settings.write_role,
+        capture_role=settings.capture_role,
         session=settings.session,
         service_role=service_role,
         tell=tell,

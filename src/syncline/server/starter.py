@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 
 from syncline.model.identifiers import quote
+from syncline.model.new_keys import remark_on_keys
 from syncline.model.schema import Schema
 from syncline.server.config_options import OPTIONS
 from syncline.server.postgres_url import has_password, is_postgres
@@ -134,6 +135,9 @@ def _scope_lines(schema: Schema, proposal: Guess) -> Iterator[str]:
         if join.declared:
             entry = f"{{ referenced_by = {toml_string(join.child)}, read_only = true }}"
             yield f"# {toml_key(join.parent)} = {entry}   # only the rows that {_shown(join.child)} points at"
+    for table in (root, *proposal.members):
+        if remark := remark_on_keys(schema.table(table)):
+            yield f"# CHECK: {' '.join(remark.split())}"
     yield ""
 
 

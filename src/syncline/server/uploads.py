@@ -306,7 +306,10 @@ class _Run:
         culprit = trial.culprit(error)
         if isinstance(refusal, SourceRefusedError) and refusal.may_pass_later and count > 1 and self.deferred < 0:
             return min(culprit, count - 1)
-        await self._refuse(tx, device, trial.stamped, culprit if culprit < count else max(self.deferred, 0), refusal)
+        culprit = culprit if culprit < count else max(self.deferred, 0)
+        group = [mutation for mutation, _ in trial.stamped]
+        refusal = await judge.blame_parent(group[culprit], group, refusal)
+        await self._refuse(tx, device, trial.stamped, culprit, refusal)
         return -1
 
     @staticmethod

@@ -138,7 +138,7 @@ class GroupContract(ClinicFixtures):
         )
         ann.execute("UPDATE patients SET name = 'Ada A.' WHERE id = 'ada'")
         ann.sync()
-        assert codes(ann) == ["group", "foreign_key", "group"]
+        assert codes(ann) == ["group", "scope", "group"]
         assert office.execute("SELECT name, phone FROM patients WHERE id = 'ada'") == [("Ada A.", "71")]
         assert office.execute("SELECT name FROM patients WHERE id = 'bo'") == [("Bo",)]
         assert office.execute("SELECT 1 FROM notes WHERE id = 'orphan'") == []

@@ -69,6 +69,19 @@ class IdentityContract(ClinicFixtures):
         assert driven(office) == 1
         assert len(devices(office)) == 1
 
+    def test_a_hello_that_the_network_brings_twice_costs_the_nurse_nothing(self, office: Office) -> None:
+        """P5: the second one comes late, when the answer to the first has arrived."""
+        ann = synced(office)
+        ann.execute(DRIVE.format(1))
+        request = ann.file.hello_request()
+        answer = office.wait(office.service.hello(ann.identity, request, office.clock.now_us()))
+        ann.file.accept_hello(answer.dump(), office.clock.now_us(), office.clock.now_us())
+        office.wait(office.service.hello(ann.identity, request, office.clock.now_us()))
+        assert ann.hello() == "known"
+        ann.sync()
+        assert driven(office) == 1
+        assert len(devices(office)) == 1
+
     def test_a_new_phone_whose_first_answer_is_lost_is_registered_again_and_works(self, office: Office) -> None:
         ann = office.phone("ann")
         office.wait(office.service.hello(ann.identity, ann.file.hello_request(), office.clock.now_us()))
@@ -131,6 +144,26 @@ class IdentityContract(ClinicFixtures):
         outcomes = dialect.own_table("outcome")
         kinds = office.execute(f"SELECT kind, count(*) FROM {outcomes} GROUP BY kind ORDER BY kind")
         assert dict(kinds)["duplicate"] == 2
+
+    def test_a_restored_phone_whose_upload_of_old_work_goes_unanswered_offers_it_again(self, office: Office) -> None:
+        """P2: the last number that the office has of it is a duplicate's, of which no id is kept."""
+        ann = synced(office)
+        ann.execute(DRIVE.format(1))
+        ann.hello()
+        backup = ann.copy()
+        work_on(ann)
+        ann.execute(DRIVE.format(10))
+        work_on(ann)
+        ann.restart(backup)
+        with pytest.raises(CopiedFileError):
+            ann.hello()
+        assert ann.hello() == "new"
+        assert ann.upload()
+        ann.file.offer_again()
+        ann.execute(DRIVE.format(100))
+        settle(ann)
+        assert driven(office) == 111
+        assert ann.file.pending() == 0
 
     def test_a_phone_restored_to_before_work_that_it_no_longer_knows_gives_no_number_twice(
         self, office: Office

@@ -444,6 +444,20 @@ class MigrationContract:
         assert company.replaced() == {"visits", "notes"}
         company.nothing_was_taken_away()
 
+    def test_a_trigger_of_ours_that_goes_right_after_a_migration_comes_back(
+        self, company: MigratingCompany, lab: SourceLab, dialect: Dialect
+    ) -> None:
+        """P2: before the server has looked, so that it finds other capture than its own, and that not whole."""
+        ann = company.phone("ann")
+        migrating = lab.open()
+        company.wait(migrating.suspend())
+        company.execute("ALTER TABLE visits DROP COLUMN summary")
+        company.wait(migrating.provision(company.wait(plan_for(migrating, CONFIG))))
+        company.wait(migrating.close())
+        company.execute(dialect.drop_own_trigger("update", "medications"))
+        company.agrees(ann, ANNS)
+        company.nothing_was_taken_away()
+
     def test_what_others_write_while_capture_is_off_is_not_missed(
         self, company: MigratingCompany, lab: SourceLab
     ) -> None:

@@ -11,6 +11,8 @@ from syncline.testing.contract_clinic import ClinicFixtures, MakeOffice, codes, 
 from syncline.testing.contract_shapes import needs
 from syncline.testing.dialect import Dialect
 
+_END = "DELETE FROM assignments WHERE nurse = 'ann' AND patient_id = 'ada'"
+
 
 class UploadContract(ClinicFixtures):
     """A part of `SourceContract`."""
@@ -108,6 +110,40 @@ class UploadContract(ClinicFixtures):
         assert codes(ann) == ["group", "check", "check"]
         assert office.execute("SELECT id FROM notes WHERE id LIKE 'n_' ORDER BY id") == [("n2",), ("n3",)]
         assert ann.execute("SELECT id FROM notes WHERE id LIKE 'n_' ORDER BY id") == [("n2",), ("n3",)]
+
+    @pytest.mark.parametrize("marked", [False, True])
+    def test_what_a_rule_of_the_companys_takes_away_counts_for_the_next_change(
+        self, make_office: MakeOffice, dialect: Dialect, marked: bool
+    ) -> None:
+        """P8, P9: her last visit ends an assignment, by a trigger; what follows in the same upload is no longer hers to
+        write. A marked group is judged by its end."""
+        office = make_office(own_edit_may_leave=False)
+        for statement in dialect.trigger(
+            "ends", "AFTER UPDATE OF summary", "visits", "new.summary = 'the last one'", _END
+        ):
+            office.execute(statement)
+        ann = synced(office)
+        statements = (
+            "UPDATE visits SET summary = 'fine' WHERE id = 'v-ada'",
+            "UPDATE notes SET body = 'before' WHERE id = 'n-ada'",
+            "UPDATE visits SET summary = 'the last one' WHERE id = 'v-bo'",
+            "UPDATE notes SET body = 'too late' WHERE id = 'n-ada'",
+        )
+        if marked:
+            ann.group(*statements)
+        else:
+            for statement in statements:
+                ann.execute(statement)
+        ann.sync()
+        ann.sync()
+        body = office.execute("SELECT body FROM notes WHERE id = 'n-ada'")
+        assigned = office.execute("SELECT count(*) FROM assignments WHERE nurse = 'ann' AND patient_id = 'ada'")
+        if marked:
+            assert (body, assigned) == ([("sleeps well",)], [(1,)]) and set(codes(ann)) == {"scope", "group"}
+        else:
+            assert (body, assigned) == ([("before",)], [(0,)])
+            assert [conflict["device_value"] for conflict in office.conflicts()] == ["too late"]
+            assert ann.execute("SELECT id FROM visits WHERE patient_id = 'ada'") == []
 
     def test_what_stands_on_a_refused_insert_is_refused_with_it(self, office: Office) -> None:
         """Two phones that both chose v-9 must not fuse two patients' visits: not the visit, not its note, not its update."""

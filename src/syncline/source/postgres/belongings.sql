@@ -3,13 +3,15 @@
 -- name: state
 -- Of the captured tables $1, called $3 in schema $2, with our changelogs $4 and functions $5: `host` what each looks
 -- like, `members` it and its partitions, `subscribed` those of them that a subscription fills, `triggers` ours on them,
--- `capture` the changelog and the function; `is_hidden`: policies would hide rows of it from this role.
+-- `capture` the changelog and the function; `is_hidden`: policies would hide rows of it from this role; `is_readable`:
+-- this role may lock and read it.
 WITH RECURSIVE wanted AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
     AS w(name, schema_name, relation, changelog, function)
 ), root AS (
   SELECT w.*, c.oid, c.relkind, c.relrowsecurity, c.relforcerowsecurity, c.relowner,
-    CASE WHEN c.relrowsecurity THEN row_security_active(c.oid) ELSE false END AS is_hidden
+    CASE WHEN c.relrowsecurity THEN row_security_active(c.oid) ELSE false END AS is_hidden,
+    has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(s.oid, 'USAGE') AS is_readable
   FROM wanted w JOIN pg_namespace s ON s.nspname = w.schema_name
   JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = w.relation
 ), member(name, oid) AS (
@@ -35,7 +37,7 @@ WITH RECURSIVE wanted AS (
   GROUP BY m.name
 )
 SELECT w.name, m.members::text AS members, coalesce(u.members, '[]')::text AS subscribed, coalesce(m.triggers, '[]')::text AS triggers,
-  coalesce(r.is_hidden, false) AS is_hidden,
+  coalesce(r.is_hidden, false) AS is_hidden, coalesce(r.is_readable, true) AS is_readable,
   concat_ws(' ', r.oid, r.relkind, r.relrowsecurity, r.relforcerowsecurity, r.is_hidden, r.relowner,
     (SELECT string_agg(concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attcollation,
        a.attgenerated, a.attidentity, d.oid), ' ' ORDER BY a.attnum)
@@ -50,7 +52,8 @@ SELECT w.name, m.members::text AS members, coalesce(u.members, '[]')::text AS su
      FROM pg_attribute a WHERE a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped),
     f.oid, f.prosecdef, f.proconfig, f.proowner) AS capture,
   l.oid AS changelog_oid, f.oid AS function_oid, obj_description(l.oid, 'pg_class') AS changelog,
-  md5(convert_to(f.prosrc, 'UTF8')) AS function
+  md5(convert_to(f.prosrc, 'UTF8')) AS function, pg_get_userbyid(l.relowner)::text AS queue_owner,
+  pg_get_userbyid(f.proowner)::text AS function_owner
 FROM wanted w LEFT JOIN root r ON r.name = w.name LEFT JOIN members m ON m.name = w.name
 LEFT JOIN subscribed u ON u.name = w.name CROSS JOIN ours o
 LEFT JOIN pg_class l ON l.relnamespace = o.oid AND l.relname = w.changelog
@@ -67,8 +70,11 @@ SELECT
 
 -- name: versions
 -- Whether lines of the catalogue stand as they were: of relations $1, our triggers $2, and the rules of views $3; and of
--- which relations policies would hide rows from this role.
+-- which relations policies would hide rows from this role, and which it may not read.
 SELECT
+  (SELECT string_agg(c.oid::text, ' ' ORDER BY c.oid) FROM pg_class c
+   WHERE c.oid = ANY($1::oid[])
+     AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE'))),
   (SELECT string_agg(c.oid::text, ' ' ORDER BY c.oid) FROM pg_class c
    WHERE c.oid = ANY($1::oid[]) AND CASE WHEN c.relrowsecurity THEN row_security_active(c.oid) ELSE false END),
   (SELECT string_agg(concat_ws(':', c.oid, c.xmin), ' ' ORDER BY c.oid) FROM pg_class c WHERE c.oid = ANY($1::oid[])),

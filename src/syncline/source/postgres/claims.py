@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+from asyncpg.exceptions import InsufficientPrivilegeError
 
 from syncline.log import logger
 from syncline.model.identifiers import literal, quote
@@ -115,6 +116,8 @@ async def granted_in(db: asyncpg.Connection, sql: PlanSql, scope: Scope, claims:
     """Those of them that are the scope's."""
     if scope.grant is None:
         return frozenset({bucket_name(scope.name, ())})
+    if scope.name in sql.plan.unfit_grants:
+        raise GrantFailsError(scope.name, "the database does not take it")
     grant = await grant_of(db, sql, scope)
     bound = grant.bind(claims)
     if bound is None or not await grant.fits(db, bound):
@@ -122,7 +125,7 @@ async def granted_in(db: asyncpg.Connection, sql: PlanSql, scope: Scope, claims:
     try:
         return (await _Answers(db, sql.plan, grant).read([bound]))[0]
     except Exception as error:
-        if not is_data_fault(error):
+        if not _fails(error):
             raise
         raise GrantFailsError(scope.name, f"SQLSTATE {getattr(error, 'sqlstate', None)}") from error
 
@@ -149,7 +152,7 @@ async def _ask_parts(
     """Halved until those for whom it fails are alone: they are few."""
     if not users or (len(users) == 1 and not await grant.fits(db, users[0])):
         return [frozenset()] * len(users)
-    found = await attempted(db, lambda: reader.read(users))
+    found = await attempted(db, lambda: reader.read(users), _fails)
     if found is not None:
         return list(found)
     if len(users) == 1:
@@ -157,6 +160,11 @@ async def _ask_parts(
     middle = len(users) // 2
     first = await _ask_parts(db, reader, grant, users[:middle])
     return [*first, *await _ask_parts(db, reader, grant, users[middle:])]
+
+
+def _fails(error: BaseException) -> bool:
+    """Whether it is the grant's own trouble: what the data hold, or a right on what it reads."""
+    return is_data_fault(error) or isinstance(error, InsufficientPrivilegeError)
 
 
 # ---------------------------------------------------------------- claims as parameters

@@ -19,6 +19,7 @@ from syncline.source.postgres.checkpoint_sql import Seen
 from syncline.source.postgres.generations import raise_generations, raised_by, read_gaps
 from syncline.source.postgres.layout import PlanSql, TableSql
 from syncline.source.postgres.stamps_sql import fold_sql
+from syncline.source.postgres.troubles import blaming
 
 SKEW_US = 60_000_000
 """So far the clock of the database may be ahead of ours; a stamp beyond it moves neither head nor floor."""
@@ -79,7 +80,9 @@ class Cut:
         if gaps:
             await raise_generations(self.db, self.sql.plan, gaps, number)
         if sum(self.waiting.tables.values()) > batch_sql.LARGE:
-            await self.db.execute("SET LOCAL enable_seqscan = on; SET LOCAL work_mem = '32MB'")
+            await self.db.execute(
+                "SET LOCAL enable_seqscan = on; SET LOCAL work_mem = '32MB'; SET LOCAL default_statistics_target = 10"
+            )
         await self._compute(dirty, raised, stopped, number)
         changes = await self._empty_queues(dirty)
         if not (dirty or gaps or devices or self.waiting.markers):
@@ -111,7 +114,8 @@ class Cut:
     ) -> None:
         for name in dirty:
             if name in self.sql.tables:
-                self.batches[name] = await self._take_batch(name)
+                with blaming(name):
+                    self.batches[name] = await self._take_batch(name)
         moved, old = {}, {}
         for name, batch in self.batches.items():
             if batch.moved:
@@ -121,10 +125,11 @@ class Cut:
         for name, table in self.sql.tables.items():
             if name in stopped:
                 continue
-            if name in raised:
-                await self._fold_raised(table, number)
-            elif name in self.batches or (table.path_tables - {name}) & moved.keys():
-                await self._compute_table(table, moved, old, number)
+            with blaming(name):
+                if name in raised:
+                    await self._fold_raised(table, number)
+                elif name in self.batches or (table.path_tables - {name}) & moved.keys():
+                    await self._compute_table(table, moved, old, number)
 
     async def _take_batch(self, name: str) -> Batch:
         capture = self.sql.captures[name]

@@ -86,7 +86,10 @@ class DeltaReader(FeedReader):
         return [scope for scope in self._sql.plan.scopes.values() if scope.name in touched]
 
     async def _granted_to(self, scope: Scope, users: Sequence[Claims]) -> tuple[frozenset[str] | None, ...]:
-        """One query for all; one line of it for all whose claims are equal as far as the grant reads them."""
+        """One query for all; one line of it for all whose claims are equal as far as the grant reads them. None to
+        whom nothing can be said."""
+        if scope.name in self._sql.plan.unfit_grants:
+            return (None,) * len(users)
         grant = await grant_of(self._db, self._sql, scope)
         bound: list[Bound | None] = []
         missing: set[int] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import asyncpg
@@ -18,6 +19,7 @@ from syncline.model.identifiers import quote, quote_list
 from syncline.model.scopes import Plan, Scope, SyncedTable, bucket_key
 from syncline.source.claims import GrantFailsError
 from syncline.source.port import Claims, ExampleDownload, ScopeReport
+from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.claims import grant_parameters, granted_in
 from syncline.source.postgres.connections import Connections, milliseconds
 from syncline.source.postgres.layout import PlanSql, build_plan_sql
@@ -56,6 +58,8 @@ class _Describing:
         self._ends = time.monotonic() + CHECK_SECONDS
 
     async def describe(self, scope: Scope, claims: Claims | None) -> ScopeReport:
+        if unread := await self._unread(scope):
+            return ScopeReport(scope.name, dict.fromkeys(scope.tables, 0), 0, unread=unread)
         sizes = {name: await self._estimate(name) for name in scope.tables}
         tables, buckets, largest = dict(sizes), sizes.get(scope.root or "", 1), None
         warnings: list[str] = []
@@ -87,6 +91,14 @@ class _Describing:
             estimated=estimated,
             warnings=tuple(warnings),
         )
+
+    async def _unread(self, scope: Scope) -> tuple[str, ...]:
+        names = sorted({*scope.tables, *self._plan.grant_reads.get(scope.name, ())})
+        places = [table_sql(self._plan.schema.table(name)) for name in names]
+        async with self._connections.snapshot() as db:
+            rows = await db.fetch(queries("diagnosis.sql")["rights"], places, ["SELECT"] * len(places))
+        lacking = {row["table"] for row in rows}
+        return tuple(name for name, place in zip(names, places, strict=True) if place in lacking)
 
     async def _read(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         seconds = min(STATEMENT_SECONDS, self._ends - time.monotonic())
@@ -148,7 +160,7 @@ class _Describing:
             held = sorted(await self._granted(scope, found))
             rows = size = 0
             for name in scope.tables if held else ():
-                counted, length = await self._read(lambda db, name=name: self._measure(db, scope, name, held))  # type: ignore[misc]
+                counted, length = await self._read(partial(self._measure, scope, name, held))
                 rows, size = rows + counted, size + length
         except (_TooLongError, AuthError):  # or a claim that the grant needs was not said
             return None
@@ -157,7 +169,7 @@ class _Describing:
     async def _granted(self, scope: Scope, claims: Claims) -> frozenset[str]:
         return await self._read(lambda db: granted_in(db, self._sql, scope, claims))
 
-    async def _measure(self, db: asyncpg.Connection, scope: Scope, name: str, held: Sequence[str]) -> tuple[int, int]:
+    async def _measure(self, scope: Scope, name: str, held: Sequence[str], db: asyncpg.Connection) -> tuple[int, int]:
         """How many rows of a table these buckets hold, and how long their images are."""
         synced = self._plan.tables[name]
         keys, arguments = self._keys_of(scope, synced, held)
@@ -239,8 +251,12 @@ class _Describing:
                 f"AS own WHERE {quote(column.name)} IS NOT NULL LIMIT {CANDIDATE_ROWS_MAX}) AS tried "
                 f"ORDER BY v LIMIT {CANDIDATES_MAX}"
             )
-            for row in await self._read(lambda db, query=query: db.fetch(query)):  # type: ignore[misc]
+            for row in await self._read(partial(_fetch, query)):
                 yield row[0]
+
+
+async def _fetch(query: str, db: asyncpg.Connection) -> list[asyncpg.Record]:
+    return list(await db.fetch(query))
 
 
 async def _count_buckets(db: asyncpg.Connection, plan: Plan, scope: Scope) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from typing import Any
 
 import asyncpg
@@ -17,14 +17,17 @@ from syncline.model.identifiers import quote
 from syncline.model.scope_checks import index_statement, missing_indexes
 from syncline.model.scopes import Plan
 from syncline.source.port import Finding
-from syncline.source.postgres import adopting, suspending
+from syncline.source.postgres import adopting, capture_owner, suspending
 from syncline.source.postgres.belongings import read_meta
 from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.checkpoint_sql import LOCK_KEYS
 from syncline.source.postgres.connections import Connections
+from syncline.source.postgres.generations import read_gaps
+from syncline.source.postgres.installed import find_troubles
 from syncline.source.postgres.names import ours, table_sql
 from syncline.source.postgres.registry import require_provisioned
 from syncline.source.postgres.roles import SERVICE
+from syncline.source.postgres.troubles import Trouble, with_consequences
 
 STATEMENT_TIMEOUT = "5s"
 HELD_SECONDS = 1800.0
@@ -61,6 +64,7 @@ _MISFITS = frozenset(
         "partition_uncaptured",
         "service_rights",
         "row_security",
+        "query_fails",
         "migration_running",
         "migration_died",
     }
@@ -78,13 +82,18 @@ async def _in_database(db: asyncpg.Connection, plan: Plan | None) -> AsyncIterat
     migrations = await suspending.diagnose(db)
     for finding in migrations:
         yield finding
+    troubles: Mapping[str, Trouble] = {}
     if plan is not None:
-        if not migrations:  # it has taken capture off, and what is missing for that reason is not lost
-            async for finding in _capture(db, plan):
-                yield finding
-        async for finding in _rights(db, plan, server["role"]):
+        troubles = await find_troubles(db, plan)
+        if migrations:  # it has taken capture off, and what is missing for that reason is not lost
+            troubles = {name: each for name, each in troubles.items() if each.code != "capture_lost"}
+        found = [] if migrations else [finding async for finding in _capture(db, plan)]
+        found += [finding async for finding in _rights(db, plan, server["role"])]
+        for finding in with_consequences(plan, found, troubles):
             yield finding
-    async for finding in _queue(db):
+    for finding in await capture_owner.diagnose(db):
+        yield finding
+    async for finding in _queue(db, troubles):
         yield finding
     async for finding in _vacuum(db, server):
         yield finding
@@ -108,7 +117,7 @@ async def _capture(db: asyncpg.Connection, plan: Plan) -> AsyncIterator[Finding]
         yield Finding(what, again, "partition_uncaptured")
     disabled = [row for row in rows if not row["is_missing"]]
     if disabled:
-        alter = f"ALTER TABLE {disabled[0]['part']} ENABLE ALWAYS TRIGGER {disabled[0]['trigger']};"
+        alter = f"ALTER TABLE ONLY {disabled[0]['part']} ENABLE ALWAYS TRIGGER {disabled[0]['trigger']};"
         yield Finding(
             f"Capture is switched off, or not always on, on {_listed({row['part'] for row in disabled})}.",
             f"{_typed(alter)} Or run: syncline provision",
@@ -136,7 +145,7 @@ async def _rights(db: asyncpg.Connection, plan: Plan, role: str) -> AsyncIterato
         tables = [*by_table, *(ours(name) for name in missing)]
         what = f"The role {quote(role)} lacks rights on {_listed(tables)}."
         yield Finding(what, _typed(*grants), "service_rights")
-    strangers = [row["role"] for row in await db.fetch(_SQL["strangers"], await read_meta(db, SERVICE))]
+    strangers = [row["role"] for row in await db.fetch(_SQL["strangers"], await _known_roles(db))]
     if strangers:
         what = f"Others have rights on what capture has noted of everybody's rows: {', '.join(strangers)}."
         revoke = (f"REVOKE ALL ON ALL {kind} IN SCHEMA syncline FROM {', '.join(strangers)};" for kind in _KINDS)
@@ -151,6 +160,11 @@ async def _rights(db: asyncpg.Connection, plan: Plan, role: str) -> AsyncIterato
         yield Finding(what, f"{alter} Or make it a member of the owner's role.", "row_security")
 
 
+async def _known_roles(db: asyncpg.Connection) -> list[str]:
+    """Whom provisioning has given rights on what is ours."""
+    return [await read_meta(db, SERVICE) or "", await capture_owner.role_of(db, "")]
+
+
 def _needed(plan: Plan) -> Iterator[tuple[str, str]]:
     """(table, privilege) that reading needs. What writing needs is for `write_role`, or refused one by one."""
     for name in plan.captured_tables:
@@ -158,7 +172,7 @@ def _needed(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 # ---------------------------------------------------------------- the queue
-async def _queue(db: asyncpg.Connection) -> AsyncIterator[Finding]:
+async def _queue(db: asyncpg.Connection, troubles: Collection[str]) -> AsyncIterator[Finding]:
     total, oldest, most = 0, None, ("", 0)
     for row in await db.fetch(_SQL["changelogs"]):
         counted, stamp = await db.fetchrow(
@@ -177,8 +191,7 @@ async def _queue(db: asyncpg.Connection) -> AsyncIterator[Finding]:
             what = f"{total:,} captured changes wait, the oldest for {_duration(seconds)}, though a server is there."
             remedy = "Its /readyz and log say why no checkpoint is taken."
             yield Finding(what, remedy, "queue_waits")
-    gaps = [row[0] for row in await db.fetch("SELECT DISTINCT table_name FROM syncline.gap ORDER BY 1")]
-    if gaps:
+    if gaps := sorted((await read_gaps(db, troubles)).keys()):
         what = f"Changes of {', '.join(gaps)} may have been missed."
         remedy = "The next checkpoint has devices fetch these tables anew" + ("." if is_served else ": syncline serve")
         yield Finding(what, remedy, "capture_gap")

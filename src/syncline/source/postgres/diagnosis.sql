@@ -9,9 +9,10 @@ SELECT current_setting('max_prepared_transactions')::int AS prepared_max,
          AS may_enter;
 
 -- name: triggers
--- Of every captured table ($1: its quoted name) and its partitions the triggers of ours that are not on.
+-- (to_regclass fails where the role may not enter the schema.) Of every captured table ($1: its quoted name) and its partitions the triggers of ours that are not on.
 WITH captured AS (
-  SELECT c.oid, c.oid AS root FROM unnest($1::text[]) AS wanted(name) JOIN pg_class c ON c.oid = to_regclass(wanted.name)
+  SELECT c.oid, c.oid AS root FROM unnest($1::text[]) AS wanted(name) CROSS JOIN parse_ident(wanted.name) AS place
+  JOIN pg_namespace s ON s.nspname = place[1] JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = place[2]
 ), parts AS (
   SELECT oid, root FROM captured
   UNION
@@ -33,19 +34,26 @@ ORDER BY 2, 1, 3;
 -- $1 tables by quoted name, $2 privileges that each needs.
 SELECT needed.name AS "table", n.nspname::text AS schema, privilege,
        has_schema_privilege(n.oid, 'USAGE') AS may_enter
-FROM unnest($1::text[], $2::text[]) AS needed(name, privilege)
-JOIN pg_class c ON c.oid = to_regclass(needed.name) JOIN pg_namespace n ON n.oid = c.relnamespace
+FROM unnest($1::text[], $2::text[]) AS needed(name, privilege) CROSS JOIN parse_ident(needed.name) AS place
+JOIN pg_namespace n ON n.nspname = place[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = place[2]
 WHERE NOT has_schema_privilege(n.oid, 'USAGE') OR NOT CASE privilege
-  WHEN 'SELECT' THEN has_table_privilege(c.oid, 'SELECT') OR (
-    SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT')) FROM pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+  WHEN 'SELECT' THEN has_table_privilege(c.oid, 'SELECT')  -- rights on columns do not let one LOCK
   WHEN 'DELETE' THEN has_table_privilege(c.oid, 'DELETE')
   ELSE has_any_column_privilege(c.oid, privilege) END;
 
 -- name: our_rights
 SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'syncline' AND c.relkind = 'r' AND NOT has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE')
+WHERE n.nspname = 'syncline' AND c.relkind = 'r'
+  AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+    AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
 ORDER BY 1;
+
+-- name: lacks_what_all_need
+-- Whether this role lacks a right without which no table at all can be followed.
+SELECT NOT has_database_privilege(current_database(), 'TEMPORARY') OR EXISTS (
+  SELECT FROM pg_class c WHERE c.relnamespace = to_regnamespace('syncline') AND c.relkind = 'r'
+    AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+      AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')));
 
 -- name: strangers
 -- Who else than the owner, this role and the one that serves has rights on what is ours.
@@ -53,12 +61,13 @@ SELECT CASE WHEN r.grantee = 0 THEN 'PUBLIC' ELSE r.grantee::regrole::text END A
 FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS r
 WHERE c.relnamespace = to_regnamespace('syncline') AND c.relkind IN ('r', 'S') AND r.grantee <> c.relowner
   AND r.grantee <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
-  AND coalesce((SELECT rolname FROM pg_roles WHERE oid = r.grantee), '')::text <> coalesce($1::text, '')
+  AND coalesce((SELECT rolname FROM pg_roles WHERE oid = r.grantee), '')::text <> ALL ($1::text[])
 GROUP BY r.grantee ORDER BY 1;
 
 -- name: row_security
-SELECT wanted.name AS "table" FROM unnest($1::text[]) AS wanted(name)
-WHERE row_security_active(to_regclass(wanted.name)) ORDER BY 1;
+SELECT wanted.name AS "table" FROM unnest($1::text[]) AS wanted(name) CROSS JOIN parse_ident(wanted.name) AS place
+JOIN pg_namespace n ON n.nspname = place[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = place[2]
+WHERE row_security_active(c.oid) ORDER BY 1;
 
 -- name: sequencer
 SELECT EXISTS(

@@ -2,7 +2,8 @@
 
 Whoever knows that changes of a table may have been missed, or that devices are to hold something else of it, leaves a
 line in the queue `gap`. Until a checkpoint has raised the generations of these tables, and of every table whose paths
-run through them, nothing is read of rows (`standing`).
+run through them, nothing is read of rows (`standing`). A line may also say that its table cannot be followed for the
+time being (`troubles`): whoever reads goes on without that table.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import asyncpg
 
 from syncline.model.scopes import Plan
 from syncline.source.generations import Gaps, grant_tables, raised_by
+from syncline.source.postgres.troubles import Trouble
 
-__all__ = ["Gaps", "has_gaps", "mark_gaps", "raise_generations", "raised_by", "read_gaps"]
+__all__ = ["Gaps", "mark_gaps", "raise_generations", "raised_by", "read_gaps", "read_gaps_apart"]
 
 
 async def mark_gaps(db: asyncpg.Connection, tables: Iterable[str], mark: str) -> None:
@@ -36,11 +38,15 @@ async def read_gaps(db: asyncpg.Connection, leave: Collection[str] = ()) -> Gaps
     return {name: mark or "" for name, mark in rows}
 
 
-async def has_gaps(db: asyncpg.Connection, leave: Collection[str] = ()) -> bool:
-    """As `read_gaps`, for those who only want to know."""
-    return bool(
-        await db.fetchval("SELECT EXISTS (SELECT FROM syncline.gap WHERE table_name <> ALL($1::text[]))", list(leave))
+async def read_gaps_apart(
+    db: asyncpg.Connection, leave: Collection[str] = ()
+) -> tuple[frozenset[str], dict[str, Trouble]]:
+    """As `read_gaps`, for readers: the tables that the next checkpoint sees to, and those that it cannot follow."""
+    rows = await db.fetch(
+        "SELECT DISTINCT table_name, mark FROM syncline.gap WHERE table_name <> ALL($1::text[])", list(leave)
     )
+    stopped = {name: trouble for name, mark in rows if (trouble := Trouble.parse(mark or ""))}
+    return frozenset(name for name, _ in rows) - stopped.keys(), stopped
 
 
 async def raise_generations(db: asyncpg.Connection, plan: Plan, gaps: Gaps, number: int) -> None:

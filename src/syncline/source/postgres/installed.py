@@ -15,16 +15,19 @@ from syncline.model.scopes import Plan
 from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, read_states, set_meta
 from syncline.source.postgres.capture import Capture, captures
 from syncline.source.postgres.contents import Contents
+from syncline.source.postgres.generations import read_gaps_apart
 from syncline.source.postgres.introspect import introspect
 from syncline.source.postgres.signatures import ASIDE_OF
 from syncline.source.postgres.suspending import is_watched
 from syncline.source.postgres.trigger_sql import function_digest
+from syncline.source.postgres.troubles import Trouble, told
 from syncline.source.signatures import layout_text
 
 VERSION = "1"
 RECORD, FUNCTION_OF = "capture:", "function:"
 """Prefixes in `meta`: of what was put in, per captured table; and of the table that a function of ours captures."""
 _HINT = "Run: syncline provision"
+_LOST = Trouble("capture_lost")
 
 
 @dataclass(frozen=True)
@@ -177,25 +180,23 @@ async def require_provisioned(db: asyncpg.Connection) -> None:
         raise NotProvisionedError("Capture is not installed in this database.", hint=_HINT)
 
 
-async def verify(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[str] | None = None) -> frozenset[str]:
+async def verify(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[str] | None = None) -> dict[str, Trouble]:
     """NotProvisionedError or SchemaChangedError where capture is missing or is not what this plan needs. With
-    `lost_for_good`, those of these tables of which it is, and tables of which rows are hidden, are no error, but the
-    answer."""
+    `lost_for_good`, those of these tables of which it is, and tables that cannot be read or whose filter does not work,
+    are no error, but the answer."""
     await require_provisioned(db)
     installed = await read_installed(db, captures(plan))
     restored = was_restored(installed)
-    hidden = frozenset(name for name, each in installed.items() if each.state.is_hidden)
-    lost = frozenset(name for name, each in installed.items() if not (each.fits or (restored and each.is_as_before)))
-    if unexpected := lost - (lost_for_good or frozenset()):
+    lost = {name: _LOST for name, each in installed.items() if not (each.fits or (restored and each.is_as_before))}
+    unread = troubles_in_reading(plan, {name: each.state for name, each in installed.items()})
+    if unexpected := lost.keys() - (lost_for_good or frozenset()):
         raise SchemaChangedError(
             f'Capture is not what the configuration needs: that of "{min(unexpected)}" is missing or other.',
             hint=_HINT,
         )
-    if hidden and lost_for_good is None:
-        raise SchemaChangedError(
-            f'Row security would hide rows of "{min(hidden)}" from this role.',
-            hint="Give the role of [source] url BYPASSRLS, or make it a member of the owner's role.",
-        )
+    if unread and lost_for_good is None:
+        found = told(plan, unread)[0]
+        raise SchemaChangedError(found.what, hint=found.remedy, code=found.code)
     known = await layouts(db)
     for name, synced in plan.tables.items():
         if known.get(name, (0, ""))[1] != layout_text(synced):
@@ -203,7 +204,28 @@ async def verify(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[st
     if await read_meta(db, "version") != VERSION:
         raise SchemaChangedError("Capture was installed by another version of Syncline.", hint=_HINT)
     await require_same_schema(db, plan)
-    return lost | hidden
+    return {**lost, **unread}
+
+
+async def find_troubles(db: asyncpg.Connection, plan: Plan) -> dict[str, Trouble]:
+    """Of single tables, for whoever does not serve: as `verify` finds them, and as the sequencer has met them."""
+    installed = await read_installed(db, captures(plan))
+    restored = was_restored(installed)
+    lost = {name: _LOST for name, each in installed.items() if not (each.fits or (restored and each.is_as_before))}
+    _, met = await read_gaps_apart(db)
+    failed = {name: each for name, each in met.items() if each.code == "table_fails" and name in plan.tables}
+    return {**failed, **lost, **troubles_in_reading(plan, {name: each.state for name, each in installed.items()})}
+
+
+def troubles_in_reading(plan: Plan, states: Mapping[str, TableState]) -> dict[str, Trouble]:
+    """Of tables that this role cannot read, or not all of, and of those whose filter does not work."""
+    found = {name: Trouble("query_fails", why) for name, why in plan.unfit.items()}
+    for name, state in states.items():
+        if state.members and not state.is_readable:
+            found[name] = Trouble("service_rights")
+        elif state.is_hidden:
+            found[name] = Trouble("row_security")
+    return found
 
 
 async def require_same_schema(db: asyncpg.Connection, plan: Plan) -> None:

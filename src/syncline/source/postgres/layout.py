@@ -43,6 +43,17 @@ class PlanSql:
     grants: dict[str, Grant] = field(default_factory=dict, compare=False)
     jobs: Jobs = field(default_factory=Jobs, compare=False)
 
+    @cached_property
+    def grants_at(self) -> str:
+        """A query for the newest change that this transaction has made to each table that grants read; empty where
+        they read none."""
+        newest = [
+            f"(SELECT max(id) FROM {self.captures[table].changelog} "
+            "WHERE txid = pg_current_xact_id_if_assigned() AND op <> 'T')"
+            for table in sorted(self.grant_scopes)
+        ]
+        return f"SELECT ARRAY[{', '.join(newest)}]::bigint[]" if newest else ""
+
 
 def build_plan_sql(plan: Plan, layouts: dict[str, int]) -> PlanSql:
     """`layouts`: table -> number of the layout that its present visible columns have."""

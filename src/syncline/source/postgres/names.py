@@ -8,6 +8,8 @@ from syncline.model.identifiers import quote
 from syncline.model.schema import Table
 
 SCHEMA = "syncline"
+CAPTURE_ROLE_DEFAULT = "syncline_capture"
+"""Who owns capture. Roles are of the whole server: databases share it."""
 NAME_BYTES_MAX = 63
 """PostgreSQL cuts off what is longer, with no more than a notice."""
 

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import asyncpg
+from asyncpg.exceptions import PostgresError
 
 from syncline.errors import SourceBusyError
+from syncline.log import logger
 from syncline.model.scopes import Plan
 from syncline.source.generations import raised_by
-from syncline.source.port import ProvisionReport
+from syncline.source.port import ProvisionReport, Removal
 from syncline.source.postgres import roles
 from syncline.source.postgres.belongings import (
     base_script,
@@ -28,6 +30,7 @@ from syncline.source.postgres.belongings import (
     triggers_by_relation,
 )
 from syncline.source.postgres.capture import Capture, captures
+from syncline.source.postgres.capture_owner import CAPTURE_ROLE, hand_over_sql, other_owner, require_fit, role_of
 from syncline.source.postgres.connections import Connections
 from syncline.source.postgres.generations import mark_gaps, read_gaps
 from syncline.source.postgres.installed import (
@@ -56,11 +59,13 @@ from syncline.source.postgres.signatures import (
     store_signatures,
 )
 from syncline.source.postgres.suspending import MIGRATION
+from syncline.source.postgres.troubles import is_of_a_table, words_of
 from syncline.source.signatures import StoredSignature, layout_text
 
 __all__ = ["deprovision", "pending_changes", "provision", "script"]
 
 Tell = Callable[[str], None]
+_log = logger("source")
 
 
 @dataclass
@@ -71,33 +76,45 @@ class _Work:
     plan: Plan
     tell: Tell
     refused: set[str] | None
+    capture_role: str
     restored: bool = False
     fresh: list[str] = field(default_factory=list)
 
 
 async def provision(
-    connections: Connections, plan: Plan, service_role: str, tell: Tell, refused: set[str] | None = None
+    connections: Connections,
+    plan: Plan,
+    service_role: str,
+    tell: Tell,
+    refused: set[str] | None = None,
+    capture_role: str = "",
 ) -> ProvisionReport:
     """Idempotent. Tables of which changes may have been missed, and those of which devices are to hold something else,
     get a gap: the next checkpoint raises their generation, and devices get just these tables whole. `refused`
-    receives the tables that this role may not change, which are left as they are; without it that is an error."""
+    receives the tables that this role may not change, which are left as they are; without it that is an error.
+    `capture_role`: who owns capture; empty: as it was."""
     async with alone(connections) as db:
         await require_names(db)
         await require_same_schema(db, plan)
         if not await is_provisioned(db) or await read_meta(db, "version") != VERSION:
             await patiently(db, "The schema syncline", lambda: _run(db, base_script()), tell)
-        work = _Work(db, plan, tell, refused)
+        role = await role_of(db, capture_role)
+        if refused is None:
+            await require_fit(db, role)
+        work = _Work(db, plan, tell, refused, role)
         installed = await read_installed(db, captures(plan))
         work.restored = was_restored(installed)
         for each in sorted(installed.values(), key=lambda each: each.name):
-            if not each.fits:
+            if not each.fits or (refused is None and not each.state.is_owned_by(role)):
                 await _put_in_one(work, each)
         removed = () if refused else await remove_leftovers(db, plan, tell)
         await patiently(db, "The schema syncline", lambda: _finish(work, service_role), tell)
         anew = raised_by(plan, await read_gaps(db))
+        if refused is None and (other := await other_owner(db, role)):
+            tell(f'Capture runs with the rights of "{other}", and not of "{role}"; syncline doctor says what to do')
     same = sorted(set(plan.captured_tables) - set(work.fresh))
     return ProvisionReport(
-        tuple(sorted(work.fresh)), tuple(same), removed, script(plan, service_role), tuple(sorted(anew))
+        tuple(sorted(work.fresh)), tuple(same), removed, script(plan, service_role, role), tuple(sorted(anew))
     )
 
 
@@ -112,9 +129,10 @@ async def _put_in_one(work: _Work, before: Installed) -> None:
         await _finish_aside(work, before.capture)
         await patiently(work.db, f'"{name}"', lambda: _put_in(work, before.capture), work.tell)
         await _finish_aside(work, before.capture)
-    except asyncpg.InsufficientPrivilegeError:
-        if work.refused is None:
+    except PostgresError as error:
+        if work.refused is None or not is_of_a_table(error):
             raise
+        _log.info('capture cannot be put on "%s": %s', name, words_of(error))
         work.refused.add(name)
         return
     if not before.has_changelog:
@@ -133,6 +151,8 @@ async def _put_in(work: _Work, capture: Capture) -> None:
     if not is_whole:
         is_missed = await _keep_stamps(work, found) or is_missed
         await db.execute(";\n".join(capture_statements(capture)))
+    if not is_whole or not found.state.is_owned_by(work.capture_role):
+        await db.execute(hand_over_sql(capture, work.capture_role))
         found = (await read_installed(db, {name: capture}))[name]
     for member in found.new_members:  # what came along with a partition was captured nowhere
         is_missed = is_missed or await db.fetchval(f"SELECT EXISTS (SELECT FROM {member})")
@@ -194,6 +214,7 @@ async def _finish(work: _Work, service_role: str) -> None:
         ("version", VERSION),
         ("capture", fingerprint_of(plan)),
         ("schema", describe_tables(plan)),
+        (CAPTURE_ROLE, work.capture_role),
     ):
         await set_meta(db, name, value)
     await db.execute("DELETE FROM syncline.meta WHERE name = $1", MIGRATION)
@@ -216,15 +237,16 @@ async def pending_changes(db: asyncpg.Connection, plan: Plan) -> list[str]:
     return changes + [f'remove capture from "{name}"' for name in gone]
 
 
-async def deprovision(connections: Connections, tell: Tell) -> bool:
-    """Remove every trace, and nothing of the company's; False if there was none. One lock at a time, so that it can be
-    interrupted and gone on with."""
+async def deprovision(connections: Connections, tell: Tell) -> Removal:
+    """Remove every trace, and nothing of the company's. One lock at a time, so that it can be interrupted and gone on
+    with."""
     async with alone(connections) as db:
         if not await is_provisioned(db):
-            return False
+            return Removal(False)
+        service = await read_meta(db, roles.SERVICE)
         if not await take_lock(db, SEQUENCER_LOCK):
             raise SourceBusyError("A server is running on this database.", hint="Stop it first.", code="server_running")
         for relation, names in (await triggers_by_relation(db)).items():
             await take_triggers_off(db, relation, names, tell)
         await patiently(db, "The schema syncline", lambda: remove_schema(db), tell)
-    return True
+        return Removal(True, await roles.rights_left(db, service) if service else ())

@@ -13,6 +13,7 @@ from asyncpg.exceptions import InsufficientPrivilegeError, PostgresError
 from syncline.errors import ConfigError
 from syncline.model.identifiers import nearest, quote
 from syncline.model.scopes import QueryReads
+from syncline.source.port import ReadsUnseenError
 from syncline.source.postgres import parameters
 from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.introspect import local_name
@@ -20,8 +21,10 @@ from syncline.source.postgres.names import SCHEMA
 from syncline.source.postgres.trees import Tree
 
 _VIEW = ".syncline_reads"
-_QUERYS_FAULT = ("0A", "22", "3F", "42", "54")
-"""Classes of SQLSTATE: what is wrong with the query, and not with the database."""
+_QUERYS_FAULT = ("0A", "22", "3F", "42", "54", "P0")
+"""Classes of SQLSTATE: what is wrong with the query, and not with the database. P0 is what event triggers raise."""
+_REFUSED = ("42501", "P0001")
+"""Of a CREATE: the role may not, or an event trigger of the company's says no."""
 _MISSING = re.compile(r'(relation|column) (?:"([^"]+)"|(\S+)) does not exist')
 _UNWATCHED = {"m": "a materialized view", "f": "a foreign table"}
 _TABLES = ("r", "p")
@@ -127,7 +130,17 @@ async def _define_view(db: asyncpg.Connection, query: str) -> int:
         for text, name in parameters.split(query)
     )
     columns = ", ".join(f"c{number}" for number in range(width))
-    await db.execute(f"CREATE TEMP VIEW syncline_reads ({columns}) AS SELECT * FROM (\n{nothing}\n) AS q({columns})")
+    try:
+        await db.execute(
+            f"CREATE TEMP VIEW syncline_reads ({columns}) AS SELECT * FROM (\n{nothing}\n) AS q({columns})"
+        )
+    except PostgresError as error:
+        if str(getattr(error, "sqlstate", "")) not in _REFUSED:
+            raise
+        raise ReadsUnseenError(
+            f"What the query reads cannot be seen: no temporary view may be made: {error.args[0]}. Query: {query}",
+            hint="Grant the service's role TEMPORARY on the database, or have the event trigger let it pass.",
+        ) from error
     return width
 
 

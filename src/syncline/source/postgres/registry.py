@@ -30,10 +30,11 @@ class Registry:
     async def register(
         self, device: str | None, nonce: str | None, user: str, included: int, details: Mapping[str, str]
     ) -> Registration:
-        """The nonce last used and the one issued after it are accepted: an answer may have been lost. An older one, or
-        none, means that the file was restored or copied: a new identity. So does a device, or a number of it, that
-        this source does not know: the source was restored. (A device of another installation was made before the
-        source was provisioned anew: what it had sent then is in the rows, and is not offered again.)"""
+        """The nonce last used and the one issued after it are accepted: an answer may have been lost. What was used
+        last gets the same one again: a repeat that the network brings late must not void what the device has by now.
+        An older one, or none, means that the file was restored or copied: a new identity. So does a device, or a number
+        of it, that this source does not know: the source was restored. (A device of another installation was made
+        before the source was provisioned anew: what it had sent then is in the rows, and is not offered again.)"""
         await require_provisioned(self._db)
         row = None
         if device:
@@ -57,17 +58,17 @@ class Registry:
             return await self._add(user, details, replaces=device, reoffer_sent=True)
         if nonce is None or nonce not in (used, issued):
             return await self._add(user, details, replaces=device, reoffer_sent=False)
-        fresh = self._draw()
+        issued = issued if nonce == used else self._draw()
         await self._db.execute(
             "UPDATE syncline.device SET nonce_used = $2, nonce_issued = $3, seen_us = $4, details = $5 "
             "WHERE device = $1",
             device,
             nonce,
-            fresh,
+            issued,
             self._clock.now_us(),
             _json(details),
         )
-        return Registration(str(device), number, fresh, "known", last, False, await self._id_of(str(device), last))
+        return Registration(str(device), number, issued, "known", last, False, await self._id_of(str(device), last))
 
     async def _id_of(self, device: str, number: int) -> bytes | None:
         """By it a copy of the file notices that it is not the one that sent this number."""

@@ -13,6 +13,7 @@ from syncline.model.scopes import Plan
 from syncline.source.postgres import roles
 from syncline.source.postgres.belongings import read_states, triggers_by_relation
 from syncline.source.postgres.capture import CHANGELOG, FUNCTION, captures
+from syncline.source.postgres.capture_owner import role_of, take_away
 from syncline.source.postgres.installed import FUNCTION_OF, RECORD
 from syncline.source.postgres.locking import patiently
 from syncline.source.postgres.names import object_name, ours
@@ -83,11 +84,13 @@ async def remove_schema(db: asyncpg.Connection) -> None:
     """Inside a transaction. Nothing outside the schema goes with it: where something of the company's leans on ours the
     database says so, and all stays."""
     await roles.take_back(db)
+    role = await role_of(db, "")
     for kind, query in _OURS.items():
         names = [row[0] for row in await db.fetch(query)]
         if names:
             await db.execute(f"DROP {kind} {', '.join(names)}")
     await db.execute("DROP SCHEMA syncline")
+    await take_away(db, role)
 
 
 _OURS = {

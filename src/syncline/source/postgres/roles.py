@@ -155,6 +155,30 @@ async def take_back(db: asyncpg.Connection) -> None:
             pass  # the role or the table is gone, and the right with it
 
 
+async def rights_left(db: asyncpg.Connection, role: str) -> tuple[str, ...]:
+    """REVOKE statements for what the role itself may do with things of the company's, whoever gave it that."""
+    return tuple(row[0] for row in await db.fetch(_LEFT, role))
+
+
+_LEFT = """
+SELECT format('REVOKE %s ON %s %s FROM %I;', string_agg(privilege, ', ' ORDER BY privilege), kind, place, $1::text)
+FROM (
+  SELECT 'DATABASE' AS kind, quote_ident(d.datname) AS place, a.privilege_type AS privilege, a.grantee
+  FROM pg_catalog.pg_database d CROSS JOIN LATERAL aclexplode(d.datacl) a
+  WHERE d.datname = current_database() AND a.privilege_type = 'TEMPORARY'
+  UNION ALL
+  SELECT 'SCHEMA', quote_ident(n.nspname), a.privilege_type, a.grantee
+  FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
+  UNION ALL
+  SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+    quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.privilege_type, a.grantee
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.relowner <> a.grantee
+) AS r WHERE grantee = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1::text)
+GROUP BY kind, place ORDER BY kind, place
+"""
+
+
 async def rls_findings(db: asyncpg.Connection, plan: Plan) -> tuple[str, ...]:
     """The captured tables of which policies would hide rows from the current role: it can read nothing of them without
     BYPASSRLS or ownership."""

@@ -57,9 +57,11 @@ class RowReader:
         upload = entry.upload
         rows = await self._fetch(group, table, upload.read, keys, [key_text(key) for key in keys])
         group.buckets.update(dict.fromkeys(((table, key) for key in keys), frozenset()))
-        there = [keys[row[0] - 1] for row in rows if row[1]]
-        if there:
-            await self.find_buckets(group, table, there)
+        there = {keys[row[0] - 1] for row in rows if row[1]}
+        # Also of rows that are not there: they take as many statements as those outside the scope.
+        sought = [key for key in keys if key in there or group.wave.get((table, key), {"I"}) != {"I"}]
+        if sought:
+            await self.find_buckets(group, table, sought)
         mends = [value_of(column) for column in upload.described(upload.columns)]
         for row in rows:
             key = keys[row[0] - 1]

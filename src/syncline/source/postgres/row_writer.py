@@ -63,7 +63,7 @@ class RowWriter:
         await self._company.leave()
         for table, its in tables.items():
             if await self._restamp(its, noted) != Counter(write.key for write in its if write.changes_row):
-                self._go_piecemeal([table])
+                self.go_piecemeal([table])
         group.noted[noted] = sum(write.changes_row for write in writes if write.stamp == noted)
         group.held_back.update(tables)
 
@@ -82,9 +82,9 @@ class RowWriter:
         stamps = [stamp.time_us for stamp in group.noted]
         found = await self._db.fetchval(f"SELECT sum(n) FROM ({' UNION ALL '.join(counts)}) AS q", stamps, writer)
         if found != sum(group.noted.values()):
-            self._go_piecemeal(group.held_back)
+            self.go_piecemeal(group.held_back)
 
-    def _go_piecemeal(self, tables: Iterable[str]) -> NoReturn:
+    def go_piecemeal(self, tables: Iterable[str]) -> NoReturn:
         self._options.piecemeal.update(dict.fromkeys(tables, PIECEMEAL_GROUPS))
         raise PiecemealError
 

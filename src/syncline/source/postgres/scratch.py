@@ -9,6 +9,7 @@ import asyncpg
 
 from syncline.source.postgres.batch_sql import Scratch
 from syncline.source.postgres.layout import PlanSql
+from syncline.source.postgres.troubles import blaming
 
 XIDS_MAX = 10_000_000
 LOOK_SECONDS = 60.0
@@ -34,13 +35,15 @@ class ScratchTables:
         await db.execute("DISCARD TEMP")
         self._made.clear()
 
-    async def require(self, db: asyncpg.Connection, sql: PlanSql, dirty: Collection[str]) -> None:
-        """Inside a cut of these tables."""
+    async def require(
+        self, db: asyncpg.Connection, sql: PlanSql, dirty: Collection[str], stopped: Collection[str] = ()
+    ) -> None:
+        """Inside a cut of the `dirty` tables, which tells nothing of the `stopped` ones."""
         needed = {name for name, table in sql.tables.items() if not table.path_tables.isdisjoint(dirty)}
-        self._new = needed - self._made
-        statements = [Scratch(sql.captures[name]).create_sql() for name in sorted(self._new)]
-        if statements:
-            await db.execute(";".join(statements))
+        self._new = needed - self._made - set(stopped)
+        for name in sorted(self._new):
+            with blaming(name):
+                await db.execute(Scratch(sql.captures[name]).create_sql())
 
     def committed(self) -> None:
         self._made |= self._new

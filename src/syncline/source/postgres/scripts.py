@@ -7,6 +7,7 @@ from syncline.model.scopes import Plan
 from syncline.source.postgres import roles
 from syncline.source.postgres.belongings import base_script, only_ours
 from syncline.source.postgres.capture import Capture, captures, changelog_index_sql, changelog_sql
+from syncline.source.postgres.capture_owner import CAPTURE_ROLE, hand_over_sql
 from syncline.source.postgres.installed import VERSION
 from syncline.source.postgres.names import ours, table_sql
 from syncline.source.postgres.trigger_sql import dollar_quoted, function_sql, trigger_sql
@@ -42,16 +43,21 @@ END
     )
 
 
-def script(plan: Plan, service_role: str) -> tuple[str, ...]:
+def script(plan: Plan, service_role: str, capture_role: str) -> tuple[str, ...]:
     """All that needs the rights of an owner: after it the service puts in the rest by itself. Each table is a
     transaction: where one meets a lock, the others are put in all the same, and the script may be run again."""
     version = (
         f"INSERT INTO {ours('meta')} VALUES ('version', {literal(VERSION)}) "
         "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
     )
-    statements = [OURS, "BEGIN", base_script().strip().rstrip(";"), version, "COMMIT"]
+    owner = (
+        f"INSERT INTO {ours('meta')} VALUES ({literal(CAPTURE_ROLE)}, {literal(capture_role)}) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    )
+    statements = [OURS, "BEGIN", base_script().strip().rstrip(";"), version, owner, "COMMIT"]
     for capture in captures(plan).values():
-        statements += ["BEGIN", LOCK_TIMEOUT, lock_statement(capture), *capture_statements(capture), "COMMIT"]
+        made = [*capture_statements(capture), hand_over_sql(capture, capture_role)]
+        statements += ["BEGIN", LOCK_TIMEOUT, lock_statement(capture), *made, "COMMIT"]
     if service_role:
         statements += roles.service_grants(plan, service_role)
     return (*statements, "RESET search_path")

@@ -20,6 +20,7 @@ from syncline.errors import SourceError
 from syncline.log import logger
 from syncline.source.port import Checkpoint, Head, TermLostError
 from syncline.source.postgres.adopting import Attachment
+from syncline.source.postgres.aside import Aside
 from syncline.source.postgres.capture import Capture
 from syncline.source.postgres.checkpoint_sql import HAS_NEWS, Seen, poll_sql, waiting_sql
 from syncline.source.postgres.connections import Connections, milliseconds
@@ -31,6 +32,7 @@ from syncline.source.postgres.lease import HEAD_MOVED, Lease
 from syncline.source.postgres.scratch import ScratchTables
 from syncline.source.postgres.signatures import store_signatures
 from syncline.source.postgres.trouble import is_connection_lost, source_error
+from syncline.source.postgres.troubles import TableFailsError
 from syncline.source.postgres.watchdog import with_patience
 
 T = TypeVar("T")
@@ -52,9 +54,14 @@ class PostgresSequencer:
         self._lease = Lease(connections, self._heard)
         self._attached: Attachment | None = None
         self._scratch = ScratchTables()
+        self._aside = Aside()
         self._seen = Seen()
         self._all_devices = False
         self.head: Head | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self._lease.is_held
 
     def bear_silence(self, seconds: float) -> None:
         """For so long this process may stand still without losing its lease; from the next session on."""
@@ -153,11 +160,16 @@ class PostgresSequencer:
         async with self._lease.session() as db:
             self._woken.clear()
             await self._told(self._scratch.drop_old(db))
+            await self._told(self._aside.try_again(db, attached, self._seen))
             if not await self._told(self._poll(db, attached, term)):
                 await self._told(attached.standing.require(db))
                 return None
             await self._told(self._bell.clear(db))
-            return await with_patience(lambda: self._told(self._cut(db, attached, term)))
+            while True:
+                try:
+                    return await with_patience(lambda: self._told(self._cut(db, attached, term)))
+                except TableFailsError as failure:
+                    await self._told(self._aside.put(db, attached, failure))
 
     async def _regain(self) -> None:
         """A session that was lost is opened again, and with it the lock taken. If nobody has begun a term meanwhile,
@@ -210,7 +222,7 @@ class PostgresSequencer:
         dirty = {name: count for name, count in zip(captures, row["counts"], strict=True) if count}
         is_all = len(captures) == len(attached.sql.captures)
         waiting = Waiting(head, row["snapshot"], dirty, row["markers"], row["uploads"], row["gaps"], is_all)
-        await self._scratch.require(db, attached.sql, dirty)
+        await self._scratch.require(db, attached.sql, dirty, standing.stopped)
         cut = Cut(db, attached.sql, self._seen, waiting, all_devices=self._all_devices)
         checkpoint = await cut.take(self._clock.now_us(), broken=standing.broken, stopped=standing.stopped)
         await db.execute(f"NOTIFY {HEAD_MOVED}; COMMIT" if checkpoint else "COMMIT")

@@ -31,6 +31,7 @@ from syncline.source.port import (
     ProvisionReport,
     RecordFilter,
     Registration,
+    Removal,
     ScopeReport,
     Since,
     Survey,
@@ -38,7 +39,8 @@ from syncline.source.port import (
     Walk,
     WriteTransaction,
 )
-from syncline.source.postgres import adopting, diagnosis, reads, registry, suspending, writing
+from syncline.source.postgres import adopting, diagnosis, reads, registry, suspending, troubles, unfit, writing
+from syncline.source.postgres import counters as counting
 from syncline.source.postgres import introspect as introspection
 from syncline.source.postgres import provision as provisioning
 from syncline.source.postgres.adopting import Attachment
@@ -48,6 +50,7 @@ from syncline.source.postgres.delta import DeltaReader
 from syncline.source.postgres.describe import describe_scopes
 from syncline.source.postgres.feed import FeedReader
 from syncline.source.postgres.laps import LapReader
+from syncline.source.postgres.names import CAPTURE_ROLE_DEFAULT
 from syncline.source.postgres.pages import PageReader
 from syncline.source.postgres.retention import Retention
 from syncline.source.postgres.sequencer import PostgresSequencer
@@ -59,9 +62,10 @@ T = TypeVar("T")
 class PostgresSource:
     """`url` may lead to a pooler in transaction mode; then `direct_url` names the database itself, for what needs a
     session. `write_role` and `session` are as in `[source]`; `service_role` is whom `provision` gives the rights that
-    serving needs, where it is run by another role."""
+    serving needs, where it is run by another role; `capture_role` is as in `[source]`."""
 
     kind = "postgres"
+    stops_single_tables = True
     pace = UploadPace(hold_seconds=0.25, run_min=10, run_first=100, run_max=500, together=True)
 
     def __init__(
@@ -72,6 +76,7 @@ class PostgresSource:
         write_role: str = "",
         session: Mapping[str, str] | None = None,
         service_role: str = "",
+        capture_role: str = CAPTURE_ROLE_DEFAULT,
         clock: Clock = SYSTEM_CLOCK,
         draw: Callable[[], str] = lambda: secrets.token_hex(16),
         tell: Callable[[str], None] = lambda text: None,
@@ -82,11 +87,13 @@ class PostgresSource:
         self._tell = tell
         self._writing = writing.WriteOptions(write_role, dict(session or {}))
         self._service_role = service_role
+        self._capture_role = capture_role
         self._db = Connections(url, direct_url)
         self._sequencer = PostgresSequencer(self._db, clock)
         self._retention = Retention(clock)
         self._migration = suspending.Migration(self._db)
         self._attachment: Attachment | None = None
+        self._unfit = unfit.Unfit(self._db)
 
     # ------------------------------------------------------------ plumbing
     def _attached(self) -> Attachment:
@@ -127,33 +134,53 @@ class PostgresSource:
 
     # ------------------------------------------------------------ provisioning
     async def provision(self, plan: Plan) -> ProvisionReport:
-        report = await provisioning.provision(self._db, plan, self._service_role, self._tell)
+        report = await provisioning.provision(
+            self._db, plan, self._service_role, self._tell, capture_role=self._capture_role
+        )
         await self._migration.end()
         return report
 
     async def provision_script(self, plan: Plan) -> tuple[str, ...]:
-        return provisioning.script(plan, self._service_role)
+        return provisioning.script(plan, self._service_role, self._capture_role)
 
     async def pending_provision(self, plan: Plan) -> list[str]:
         """What `provision` would change, in words."""
         return await self._read(lambda db: provisioning.pending_changes(db, plan))
 
-    async def deprovision(self) -> bool:
+    async def deprovision(self) -> Removal:
         return await provisioning.deprovision(self._db, self._tell)
 
     async def attach(self, plan: Plan) -> None:
         self._attachment = await self._read(lambda db: adopting.attach(db, plan))
+        self._unfit = unfit.Unfit(self._db, plan)
 
     async def adopt(self, plan: Plan) -> None:
         attachment = await adopting.adopt(self._db, plan, self._attachment, self._tell)
         await self._sequencer.follow(attachment)
         self._attachment = attachment
+        self._unfit = unfit.Unfit(self._db, plan)
 
     async def require_schema(self) -> None:
-        await self._read(self._attached().standing.require)
+        standing = self._attached().standing
+
+        async def look(db: asyncpg.Connection) -> None:
+            await standing.require(db)
+            await standing.look_elsewhere(db)
+
+        await self._read(look)
+        await self._unfit.look()
 
     def stopped(self) -> frozenset[str]:
-        return self._attachment.standing.stopped if self._attachment else frozenset()
+        if self._attachment is None:
+            return frozenset()
+        standing = self._attachment.standing
+        return standing.stopped if self._sequencer.is_active else standing.unread
+
+    def troubles(self) -> list[Finding]:
+        if self._attachment is None:
+            return []
+        found = self._attachment.standing.troubles(elsewhere=not self._sequencer.is_active)
+        return troubles.told(self._attachment.plan, found)
 
     def layouts(self) -> Mapping[str, int]:
         return self._attachment.layouts if self._attachment else {}
@@ -176,6 +203,7 @@ class PostgresSource:
         return await self._sequencer.begin_term(self._attached(), term)
 
     async def take_checkpoint(self, term: str) -> Checkpoint | None:
+        await self._unfit.look()
         return await self._sequencer.take_checkpoint(term)
 
     async def end_term(self, term: str) -> None:
@@ -221,7 +249,7 @@ class PostgresSource:
         self, claims: Claims, walk: Walk, place: str | None, known: Sequence[Cursor], size: PageSize
     ) -> Page:
         return await self._read_source(
-            lambda db, attached: PageReader(db, attached.sql, attached.standing.stopped).read_page(
+            lambda db, attached: PageReader(db, attached.sql, attached.standing.unread).read_page(
                 claims, walk, place, known, size
             ),
             rows=True,
@@ -229,7 +257,7 @@ class PostgresSource:
 
     async def count_rows(self, walk: Walk, seconds_max: float) -> int | None:
         return await self._read_source(
-            lambda db, attached: PageReader(db, attached.sql, attached.standing.stopped).count_rows(walk, seconds_max),
+            lambda db, attached: PageReader(db, attached.sql, attached.standing.unread).count_rows(walk, seconds_max),
             rows=True,
         )
 
@@ -289,6 +317,14 @@ class PostgresSource:
     async def find_device(self, device: str) -> DeviceRow | None:
         async with self._db.transaction() as db:
             return await registry.find_device(db, device)
+
+    # ------------------------------------------------------------ what is counted
+    async def count_up(self, counts: Mapping[str, int]) -> None:
+        async with self._db.transaction() as db:
+            await counting.count_up(db, counts)
+
+    async def counters(self) -> dict[str, int]:
+        return await self._read(counting.counters)
 
     # ------------------------------------------------------------ the office's view
     async def devices(self) -> list[dict[str, Any]]:

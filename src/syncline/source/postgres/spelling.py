@@ -59,10 +59,15 @@ class Spelling:
     def __init__(self, connection: asyncpg.Connection, sql: PlanSql) -> None:
         self._db = connection
         self._sql = sql
+        self._as_text: set[tuple[str, Key]] = set()
+        """Keys of texts that are known to be spelled as the source does. (Of numbers, 1 and 1.0 would be one key.)"""
         self._holds_all_text = str(connection.get_settings().server_encoding) in _ALL_CHARACTERS
 
     def known_key(self, table: str, key: Key) -> Key | None:
         """The key as the source would write it, as far as that is known; None where it cannot be one."""
+        place = (table, key)
+        if place in self._as_text:
+            return key
         entry = self._sql.tables.get(table)
         if entry is None or len(key) != len(entry.synced.key):
             return None
@@ -84,9 +89,16 @@ class Spelling:
         found = [self._without_asking(place, mutation, asked) for place, mutation in enumerate(mutations)]
         for question, answer in zip(asked, await self._answers(asked, together=together), strict=True):
             found[question.place] = _respelled(found[question.place], question, answer)
+        self._as_text.update((each.table, each.key) for each in found if self._is_key_of_texts(each))
         pairs = zip(mutations, found, strict=True)
         respelled = frozenset(now.number for sent, now in pairs if sent is not now and not _are_alike(sent, now))
         return Prepared(tuple(found), waves_of(found), respelled)
+
+    def _is_key_of_texts(self, mutation: Mutation) -> bool:
+        """Of one that is prepared."""
+        entry = self._sql.tables.get(mutation.table)
+        is_whole = entry is not None and mutation.key_columns == entry.synced.key
+        return is_whole and all(type(value) is str for value in mutation.key)
 
     def _without_asking(self, place: int, mutation: Mutation, asked: list[_Asked]) -> Mutation:
         entry = self._sql.tables.get(mutation.table)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 
 from syncline.model.identifiers import literal
-from syncline.source.postgres.batch_sql import Scratch, limited
+from syncline.source.postgres.batch_sql import Scratch, known_line, limited
 from syncline.source.postgres.capture import MASK_BITS, Capture
 
 _UPDATED = "op IN ('U', 'T') AND (reset IS NULL OR id > reset)"
@@ -45,7 +45,7 @@ life AS (
   FROM change GROUP BY key),
 known AS (
   SELECT l.*, r.stamps::jsonb AS stamps
-  FROM life AS l LEFT JOIN syncline.row_state AS r ON r.table_name = $2::text AND r.key = l.key OFFSET 0),
+  FROM life AS l {known_line("row_state", "r", "stamps", "r.table_name = $2::text AND r.key = l.key", size)} OFFSET 0),
 kept AS (
   SELECT k.*, greatest(k.died, {_stored("k.stamps -> 'd'")}) AS ended,
     CASE WHEN k.reset IS NULL THEN {_stored("k.stamps -> 'b'")} ELSE k.born END AS began,

@@ -19,13 +19,14 @@ import asyncpg
 
 from syncline.errors import SchemaChangedError, SourceBusyError
 from syncline.model.scopes import Plan
-from syncline.source.generations import grant_tables, raised_by
+from syncline.source.generations import grant_tables
 from syncline.source.postgres.belongings import TableState, read_states, view_oids
 from syncline.source.postgres.capture import Capture, captures
 from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.connections import STATEMENT_SECONDS, Connections, milliseconds
-from syncline.source.postgres.generations import has_gaps
+from syncline.source.postgres.generations import read_gaps_apart
 from syncline.source.postgres.names import table_sql
+from syncline.source.postgres.troubles import Trouble, stopped_by
 from syncline.source.postgres.watchdog import with_patience
 
 T = TypeVar("T")
@@ -78,11 +79,11 @@ class _Seen:
 
 
 class Standing:
-    """Made when a plan is attached, with the schema as it is then. `broken`: captured tables whose capture is lost and
-    cannot be put back by this process, or of which row security hides rows from it; nothing is taken of them, and
-    nothing read of what they lead to."""
+    """Made when a plan is attached, with the schema as it is then. `lasting`: troubles of captured tables that end
+    with another attachment; `aside`: of those that cuts have failed at since. Nothing is taken of these `broken`
+    tables, and nothing read of what they lead to (`stopped`)."""
 
-    def __init__(self, plan: Plan, seen: _Seen, views: list[int], broken: frozenset[str]) -> None:
+    def __init__(self, plan: Plan, seen: _Seen, views: list[int], lasting: Mapping[str, Trouble]) -> None:
         self._plan = plan
         self._captures: dict[str, Capture] = captures(plan)
         self._granting = frozenset({VIEWS, *grant_tables(plan)}) if any(plan.grant_reads.values()) else frozenset()
@@ -90,27 +91,61 @@ class Standing:
         self._views = views
         self._versions: tuple[str, ...] = ()
         self._details: tuple[str, ...] = ()
-        self.broken = broken
-        self.stopped = broken | raised_by(plan, broken)
-        """The broken tables, and every table whose paths run through one."""
+        self._lasting = lasting
+        self._aside: dict[str, Trouble] = {}
+        self.elsewhere: dict[str, Trouble] = {}
+        """What the active sequencer, perhaps another process, was last seen not to follow."""
+        self._settle()
+
+    def _settle(self) -> None:
+        self.broken = frozenset({*self._lasting, *self._aside})
+        self.stopped = stopped_by(self._plan, self.broken)
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Tables of which nothing can be read for devices at the moment."""
+        return self.stopped | stopped_by(self._plan, self.elsewhere) if self.elsewhere else self.stopped
+
+    @property
+    def aside(self) -> Iterable[str]:
+        return tuple(self._aside)
+
+    def troubles(self, *, elsewhere: bool) -> dict[str, Trouble]:
+        """By table; with those that another process has met."""
+        return {**(self.elsewhere if elsewhere else {}), **self._aside, **self._lasting}
+
+    def set_aside(self, table: str, trouble: Trouble) -> None:
+        self._aside[table] = trouble
+        self._settle()
+
+    def take_back(self, table: str) -> None:
+        del self._aside[table]
+        self._settle()
 
     @classmethod
-    async def read(cls, db: asyncpg.Connection, plan: Plan, broken: frozenset[str] = frozenset()) -> Standing:
+    async def read(cls, db: asyncpg.Connection, plan: Plan, lasting: Mapping[str, Trouble] | None = None) -> Standing:
         views = await view_oids(db, plan)
-        standing = cls(plan, await _look(db, captures(plan), views), views, broken)
+        standing = cls(plan, await _look(db, captures(plan), views), views, lasting or {})
         standing._versions, standing._details = await standing._read_versions(db), await standing._read_details(db)
         return standing
 
     # ------------------------------------------------------------ locks
     def locks(self) -> str:
         """The statement that keeps every captured table and its partitions from being altered, and hinders nobody's
-        reading or writing; empty where there is none."""
-        return _lock_sql(self._captures[name] for name in self._captures if self._seen.tables[name].members)
+        reading or writing; empty where there is none. What this role may not read it may not lock either."""
+        return self._lock_sql(self._captures)
 
     def _locks_for(self, *, rows: bool) -> str:
         if rows:
             return self.locks()
-        return _lock_sql(self._captures[name] for name in sorted(self._granting - {VIEWS}))
+        return self._lock_sql(sorted(self._granting - {VIEWS}))
+
+    def _lock_sql(self, tables: Iterable[str]) -> str:
+        seen = self._seen.tables
+        names = [
+            table_sql(self._captures[name].table) for name in tables if seen[name].members and seen[name].is_readable
+        ]
+        return f"LOCK TABLE {', '.join(names)} IN ACCESS SHARE MODE" if names else ""
 
     # ------------------------------------------------------------ looking
     async def changed(self, db: asyncpg.Connection) -> frozenset[str]:
@@ -170,8 +205,13 @@ class Standing:
         changed = await self._moved(db)
         if changed and (rows or changed & self._granting):
             raise SchemaMovingError("The schema of the source is being changed.", hint="It is tried again.")
-        if await has_gaps(db, self.broken):
+        if await self.look_elsewhere(db):
             raise SchemaMovingError("The next checkpoint has to be taken first.", hint="It is tried again.")
+
+    async def look_elsewhere(self, db: asyncpg.Connection) -> frozenset[str]:
+        """See what the active sequencer does not follow. The answer: tables with a gap that it is about to take."""
+        waiting, self.elsewhere = await read_gaps_apart(db, self.broken)
+        return waiting
 
     async def reading(
         self, connections: Connections, work: Callable[[asyncpg.Connection], Awaitable[T]], *, rows: bool
@@ -206,8 +246,3 @@ def _is_other(now: TableState | None, before: TableState | None) -> bool:
     if now is None or before is None or now != before:
         return now is not before
     return now.contents.may_differ(before.contents) or not now.contents.is_within(before.contents)
-
-
-def _lock_sql(found: Iterable[Capture]) -> str:
-    names = ", ".join(table_sql(capture.table) for capture in found)
-    return f"LOCK TABLE {names} IN ACCESS SHARE MODE" if names else ""

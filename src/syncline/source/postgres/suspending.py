@@ -56,7 +56,7 @@ def alarm_sql(name: str, relation: str) -> tuple[str, ...]:
         for event, trigger in names.items()
     ]
     enabled = ", ".join(f"ENABLE ALWAYS TRIGGER {trigger}" for trigger in names.values())
-    return (*make, *triggers, f"ALTER TABLE {relation} {enabled}")
+    return (*make, *triggers, f"ALTER TABLE ONLY {relation} {enabled}")
 
 
 def is_watched(name: str, state: TableState) -> bool:

@@ -183,7 +183,7 @@ BEGIN
           wanted.name, wanted.event, relation, wanted.reads, {literal(function)});
       END IF;
       IF wanted.tgenabled IS DISTINCT FROM 'A' THEN
-        EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, wanted.name);
+        EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, wanted.name);
       END IF;
     END LOOP;
   END LOOP;

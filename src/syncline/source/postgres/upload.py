@@ -60,6 +60,8 @@ class PostgresWrite:
         self._group = UploadGroup()
         self._refused_inserts: set[tuple[str, str]] | None = None
         self._is_deferred = False
+        self._granted_at: list[int | None] | None = None
+        self._has_written = False
 
     async def begin(self, claims: Claims | None) -> None:
         await self._company.tell(self._options.settings(claims))
@@ -178,7 +180,21 @@ class PostgresWrite:
     # ------------------------------------------------------------ scope
     async def granted(self, claims: Claims) -> frozenset[str]:
         await self._flush()
-        return await granted(self._db, self._sql, claims)
+        found = await granted(self._db, self._sql, claims)
+        self._granted_at = await self._grants_at()
+        self._has_written = False
+        return found
+
+    async def grants_moved(self) -> bool:
+        """Asked of the database once after each statement that wrote: what is held back has set nothing off yet."""
+        if not self._has_written or self._granted_at is None:
+            return False
+        self._has_written = False
+        return await self._grants_at() != self._granted_at
+
+    async def _grants_at(self) -> list[int | None]:
+        query = self._sql.grants_at
+        return list(await self._db.fetchval(query)) if query else []
 
     async def buckets_of(self, table: str, key: Key) -> frozenset[str]:
         await self._flush_writes()
@@ -211,6 +227,7 @@ class PostgresWrite:
             return True
         await self._flush()
         self._group.forget()
+        self._has_written = True
         return await self._writer.write(write)
 
     async def made_since(self, table: str, stamp: Stamp) -> list[Key]:
@@ -221,7 +238,13 @@ class PostgresWrite:
     async def _flush_writes(self) -> None:
         if self._group.waiting:
             self._group.forget()
+            tables = {write.table for write in self._group.waiting}
             await self._writer.write_waiting(self._group)
+            self._has_written = True
+            # Each of them was judged by what was granted before all of them, which the judge sees to itself only where
+            # it is a table of the grants' that was written.
+            if not tables & self._sql.grant_scopes.keys() and await self.grants_moved():
+                self._writer.go_piecemeal(tables)
 
     # ------------------------------------------------------------ touches
     async def touch(self, table: str, key: Key, columns: Iterable[str] = (), stamp: Stamp | None = None) -> None:

@@ -48,7 +48,7 @@ def put_back(
     found = provisioning.capture_fingerprint(connection)
     if found is None:
         raise NotProvisionedError("Capture is not installed in this database.", hint="Run: syncline provision")
-    if served is not None and found != served.capture:
+    if served is not None and found not in (served.capture, provisioning.wanted_fingerprint(plan)):
         raise SchemaChangedError(
             "Capture was provisioned for another configuration than this server was started with.",
             hint="Restart the server.",

@@ -33,12 +33,14 @@ class TableSql:
 
 @dataclass(frozen=True)
 class PlanSql:
-    """`waiting` tells for every captured table, in order, whether its changelog holds anything."""
+    """`waiting` tells for every captured table, in order, whether its changelog holds anything; `grants_at`, of each
+    that grants read, the newest line there, and is empty where grants read none."""
 
     plan: Plan
     captures: dict[str, Capture]
     tables: dict[str, TableSql]
     waiting: str
+    grants_at: str
     grant_scopes: dict[str, frozenset[str]]
 
 
@@ -68,6 +70,12 @@ def build_plan_sql(plan: Plan, layouts: dict[str, int]) -> PlanSql:
     for scope, read in plan.grant_reads.items():
         for table in read:
             grants.setdefault(table, set()).add(scope)
+    newest = ", ".join(f"(SELECT max(id) FROM {found[table].changelog})" for table in sorted(grants))
     return PlanSql(
-        plan, found, tables, f"SELECT {waiting or '0'}", {table: frozenset(scopes) for table, scopes in grants.items()}
+        plan=plan,
+        captures=found,
+        tables=tables,
+        waiting=f"SELECT {waiting or '0'}",
+        grants_at=f"SELECT {newest}" if newest else "",
+        grant_scopes={table: frozenset(scopes) for table, scopes in grants.items()},
     )

@@ -226,10 +226,14 @@ def capture_fingerprint(connection: sqlite3.Connection) -> object:
 def is_other_configuration(connection: sqlite3.Connection, plan: Plan) -> bool:
     """Whether capture does not fit `plan` because it was provisioned for another configuration: the tables are as they
     were then, and need other capture now. That is for a person to say; what a migration did is not."""
-    wanted = {name: sql for objects in wanted_objects(plan) for name, sql in objects.items()}
     described = json.loads(str(_meta(connection, "schema") or "{}"))
     same_tables = all(_hash_of_table(plan, name) == known for name, known in described.items())
-    return same_tables and _meta(connection, "capture") != _fingerprint_of(wanted)
+    return same_tables and _meta(connection, "capture") != wanted_fingerprint(plan)
+
+
+def wanted_fingerprint(plan: Plan) -> str:
+    """Of the capture that `plan` needs."""
+    return _fingerprint_of({name: sql for objects in wanted_objects(plan) for name, sql in objects.items()})
 
 
 def migration(connection: sqlite3.Connection) -> object:

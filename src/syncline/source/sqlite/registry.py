@@ -25,10 +25,11 @@ class Registry:
     def register(
         self, device: str | None, nonce: str | None, user: str, included: int, details: Mapping[str, str]
     ) -> Registration:
-        """The nonce last used and the one issued after it are accepted: an answer may have been lost. An older one, or
-        none, means that the file was restored or copied: a new identity. So does a device, or a number of it, that
-        this source does not know: the source was restored. (A device of another installation was made before the
-        source was provisioned anew: what it had sent then is in the rows, and is not offered again.)"""
+        """The nonce last used and the one issued after it are accepted: an answer may have been lost. What was used
+        last gets the same one again: a repeat that the network brings late must not void what the device has by now.
+        An older one, or none, means that the file was restored or copied: a new identity. So does a device, or a number
+        of it, that this source does not know: the source was restored. (A device of another installation was made
+        before the source was provisioned anew: what it had sent then is in the rows, and is not offered again.)"""
         with write_transaction(self._db):
             row = None
             if device:
@@ -51,13 +52,13 @@ class Registry:
                 return self._add(user, details, replaces=device, reoffer_sent=True)
             if nonce is None or nonce not in (used, issued):
                 return self._add(user, details, replaces=device, reoffer_sent=False)
-            fresh = self._draw()
+            issued = issued if nonce == used else self._draw()
             self._db.execute(
                 "UPDATE syncline_device SET nonce_used = ?2, nonce_issued = ?3, seen_us = ?4, details = ?5 "
                 "WHERE device = ?1",
-                (device, nonce, fresh, self._clock.now_us(), _json(details)),
+                (device, nonce, issued, self._clock.now_us(), _json(details)),
             )
-            return Registration(str(device), number, fresh, "known", last, False, self._id_of(str(device), last))
+            return Registration(str(device), number, issued, "known", last, False, self._id_of(str(device), last))
 
     def _id_of(self, device: str, number: int) -> bytes | None:
         """By it a copy of the file notices that it is not the one that sent this number."""

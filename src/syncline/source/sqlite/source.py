@@ -32,6 +32,7 @@ from syncline.source.port import (
     ProvisionReport,
     RecordFilter,
     Registration,
+    Removal,
     ScopeReport,
     Since,
     SourceRefusedError,
@@ -43,6 +44,7 @@ from syncline.source.port import (
     WriteTransaction,
 )
 from syncline.source.sqlite import adopting, diagnosis, registry, suspending
+from syncline.source.sqlite import counters as counting
 from syncline.source.sqlite import introspect as introspection
 from syncline.source.sqlite import provision as provisioning
 from syncline.source.sqlite.adopting import Attachment
@@ -74,6 +76,7 @@ class SqliteSource:
     thread."""
 
     kind = "sqlite"
+    stops_single_tables = False
     pace = UploadPace(hold_seconds=0.010, run_min=10, run_first=25, run_max=100)
 
     def __init__(
@@ -163,7 +166,7 @@ class SqliteSource:
         """What `provision` would change, in words."""
         return await self._db.read(lambda connection: provisioning.pending_changes(connection, plan))
 
-    async def deprovision(self) -> bool:
+    async def deprovision(self) -> Removal:
         await self._db.close_readers()  # open connections would keep the journal mode
         if not await self._db.run(self._db.writer, lambda _: self._lock.acquire()):
             raise SourceBusyError(
@@ -172,7 +175,8 @@ class SqliteSource:
                 code="server_running",
             )
         try:
-            return await self._db.run(self._db.writer, lambda db: provisioning.deprovision(db, self._journal))
+            found = await self._db.run(self._db.writer, lambda db: provisioning.deprovision(db, self._journal))
+            return Removal(found)
         finally:
             self._lock.remove()
             self._migrating.remove()
@@ -202,6 +206,9 @@ class SqliteSource:
 
     async def require_schema(self) -> None:
         await self._db.read(self._attached().standing.require)
+
+    def troubles(self) -> list[Finding]:
+        return []
 
     def stopped(self) -> frozenset[str]:
         return frozenset()
@@ -272,9 +279,11 @@ class SqliteSource:
         await self._db.sequencing.run(self._lock.release)
 
     async def wait_for_change(self, seconds: float) -> bool:
+        given_up: list[bool] = []
+
         def wait(connection: sqlite3.Connection) -> bool:
             ends = time.monotonic() + seconds
-            while not self._closing:
+            while not self._closing and not given_up:
                 version = connection.execute("PRAGMA data_version").fetchone()[0]
                 if version != self._data_version:
                     self._data_version = version
@@ -284,7 +293,10 @@ class SqliteSource:
                 time.sleep(POLL_SECONDS)
             return False
 
-        return await self._db.run(self._db.sequencing, wait)
+        try:
+            return await self._db.run(self._db.sequencing, wait)
+        finally:
+            given_up.append(True)  # whoever was cancelled needs the thread to end his term
 
     # ------------------------------------------------------------ downloads
     async def seal_key(self) -> bytes:
@@ -331,7 +343,7 @@ class SqliteSource:
 
     async def _page(self, walk: Walk, work: Callable[[PageReader], T]) -> T:
         """On the connection that has seen the walk before, if any has."""
-        worker = self._db.paging[hash(walk.buckets) % len(self._db.paging)]
+        worker = self._db.paging[hash((walk.buckets, walk.held)) % len(self._db.paging)]
 
         def page(connection: sqlite3.Connection, sql: PlanSql) -> T:
             kept = self._listings.get(worker)
@@ -431,6 +443,13 @@ class SqliteSource:
 
     async def find_device(self, device: str) -> DeviceRow | None:
         return await self._feed(lambda feed: feed.find_device(device))
+
+    # ------------------------------------------------------------ what is counted
+    async def count_up(self, counts: Mapping[str, int]) -> None:
+        await self._db.run(self._db.writer, lambda connection: counting.count_up(connection, counts))
+
+    async def counters(self) -> dict[str, int]:
+        return await self._db.read(_if_provisioned(counting.counters))
 
     # ------------------------------------------------------------ the office's view
     async def devices(self) -> list[dict[str, Any]]:

@@ -51,6 +51,8 @@ class SqliteWrite:
         self._begun = clock.monotonic_seconds()
         self._outcomes: list[tuple[Any, ...]] = []
         self._refused_inserts: set[tuple[str, str]] | None = None
+        self._sought: set[tuple[str, Key]] = set()
+        self._granted_at: Sequence[Any] = ()
 
     def elapsed_seconds(self) -> float:
         return self._clock.monotonic_seconds() - self._begun
@@ -94,11 +96,20 @@ class SqliteWrite:
         row = self._db.execute(
             "SELECT id FROM syncline_outcome WHERE device = ?1 AND number = ?2", (device, number)
         ).fetchone()
-        return bytes(row[0]) if row else None
+        return bytes(row[0]) if row and row[0] is not None else None  # an outcome `duplicate` has none
 
     # ------------------------------------------------------------ scope
     async def granted(self, claims: Claims) -> frozenset[str]:
+        self._granted_at = self._grants_at()
         return self._reader.granted(claims)
+
+    async def grants_moved(self) -> bool:
+        return self._grants_at() != self._granted_at
+
+    def _grants_at(self) -> Sequence[Any]:
+        """The newest line in the changelog of each table that grants read: nobody empties them meanwhile."""
+        query = self._sql.grants_at
+        return self._db.execute(query).fetchone() if query else ()
 
     async def buckets_of(self, table: str, key: Key) -> frozenset[str]:
         entry = self._sql.tables[table]
@@ -121,6 +132,7 @@ class SqliteWrite:
 
     async def begin_wave(self, mutations: Sequence[Mutation]) -> None:
         """The one write lock is held, and rows are read as they are asked for."""
+        self._sought = {(mutation.table, mutation.key) for mutation in mutations if mutation.operation != "I"}
 
     def same(self, table: str, column: str, a: Value, b: Value) -> bool:
         return same(a, b)
@@ -131,7 +143,8 @@ class SqliteWrite:
         stamps = self._stamps(entry, key)
         values = dict(zip(entry.upload.columns, rows[0], strict=True)) if rows else None
         known = {column: stamp for column in entry.upload.values if (stamp := stamps.of(column))}
-        buckets = await self.buckets_of(table, key) if rows else frozenset[str]()
+        # Also of a row that is not there: it takes as many statements as one outside the scope.
+        buckets = await self.buckets_of(table, key) if rows or (table, key) in self._sought else frozenset[str]()
         return RowRead(values, known, stamps.born, stamps.died, buckets)
 
     def _stamps(self, entry: TableSql, key: Key) -> RowStamps:

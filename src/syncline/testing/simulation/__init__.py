@@ -1,4 +1,4 @@
-"""A small seeded simulation: the real server code and the real replica code on real SQLite files, a virtual clock, and
+"""A seeded simulation: the real server code and the real replica code on real SQLite files, a virtual clock, and
 a network that drops, doubles, reorders and breaks. After every event each device is compared with an oracle:
 
     a device's rows = the cut that its cursor names + its own mutations that this cut does not include

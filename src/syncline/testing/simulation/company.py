@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
@@ -74,6 +74,14 @@ def config_for(*, is_filtered: bool) -> PlanConfig:
     )
 
 
+TORTURE: tuple[Any, ...] = (
+    *(2**63 - 1, -(2**63), 2**53 + 1, 0, 0.1 + 0.2, 5e-324, -1.5e308, 1.0),
+    *("", "0", "007", "1e3", "nul", "\U0001f691 é e\u0301", "line\nbreak", "'\"\\", "\u2028"),
+    *(b"", b"\x00", b"\x00\xff\x00", b"text"),
+)
+"""Values that easily become others on their way."""
+
+
 class Values:
     """Draws what apps write. `has_loose_types`: a note may be anything, else it is text."""
 
@@ -81,6 +89,8 @@ class Values:
         self._rng = rng
         self._count = 0
         self._has_loose_types = has_loose_types
+        self.deletes = rng.choice((0.0, 0.0, 0.2))
+        """How often rows are deleted; in some histories never, so that more is written to the same ones."""
 
     def text(self, prefix: str) -> str:
         """Mostly one that was never seen before; now and then one that others write too."""
@@ -95,7 +105,7 @@ class Values:
             label = "bad" if rng.random() < 0.06 else self.text("l")
             return {"visit_id": rng.choice(KEYS["visits"]), "label": label, **extra}
         status = "bad" if rng.random() < 0.06 else "locked" if rng.random() < 0.08 else self.text("s")
-        note = rng.choice((self.text("t"), rng.random(), rng.randbytes(3), None))
+        note = rng.choice((self.text("t"), rng.random(), rng.randbytes(3), None, rng.choice(TORTURE)))
         if not self._has_loose_types and note is not None:
             note = note.hex() if isinstance(note, bytes) else str(note)
         return {"patient_id": rng.choice("abbc"), "status": status, "note": note, "n": rng.randint(0, 3), **extra}
@@ -109,6 +119,8 @@ class Company:
         self.dialect = dialect
         self.defined = defined(dialect)
         self.derived = derived(dialect)
+        self.wrote: Callable[[str, str, str, Any], None] = lambda table, key, column, value: None
+        """Told of each cell that the office changes; of a row that it makes or takes away with the column ""."""
         self._rng = rng
         self._values = values
         self.run(
@@ -168,14 +180,16 @@ class Company:
         drawn = self._values.draw(table, self.others(table))
         values = {column: "fine" if value == "bad" else value for column, value in drawn.items()}
         exists = self.execute(f"SELECT 1 FROM {table} WHERE id = ?", (key,))
-        if not exists or rng.random() < 0.15:
+        column = ""
+        if not exists or rng.random() < self._values.deletes / 2:
             self._put(table, {"id": key, **values}, is_there=bool(exists))
-        elif rng.random() < 0.2:
+        elif rng.random() < self._values.deletes:
             unlocked = f" AND {self.dialect.differ('status', LOCKED)}" if table == "visits" else ""
             self.execute(f"DELETE FROM {table} WHERE id = ?{unlocked}", (key,))
         else:
             column = rng.choice(list(values))
             self.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (values[column], key))
+        self.wrote(table, key, column, values.get(column))
 
     def _put(self, table: str, row: dict[str, Any], *, is_there: bool) -> None:
         verb = "INSERT OR REPLACE" if is_there and self.dialect.has_replace else "INSERT"

@@ -1,84 +1,81 @@
-"""One history: everything that happens, drawn from a seed."""
+"""One history of the acts world: any act at any time, as its script says."""
 
 from __future__ import annotations
 
-import random
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from syncline.system.trouble import Trouble, trouble_of
 from syncline.testing.company_database import CompanyDatabase, SqliteDatabase
 from syncline.testing.dialect import SQLITE, Dialect
+from syncline.testing.simulation.acts import STEPS, USERS, WEIGHTS, WORKLOAD, draw
 from syncline.testing.simulation.checkers import Checkers
 from syncline.testing.simulation.company import Company, Values
+from syncline.testing.simulation.copies import Copies
 from syncline.testing.simulation.devices import SimulatedDevice
 from syncline.testing.simulation.migrations import Migrations
+from syncline.testing.simulation.mishaps import Mishaps
+from syncline.testing.simulation.oracle import BrokenPromiseError, Done
+from syncline.testing.simulation.processes import ProcessDiedError
+from syncline.testing.simulation.report import Report
+from syncline.testing.simulation.script import Script, Step
 from syncline.testing.simulation.server import SimulatedServer
+from syncline.testing.simulation.storage import check_emptied, check_forgotten, check_log
 from syncline.testing.simulation.traffic import Traffic
-from syncline.testing.world import SECOND_US, Determinism, VirtualClock
+from syncline.testing.simulation.winners import Winners
+from syncline.testing.world import SECOND_US, VirtualClock
 
-USERS = {"d1": "u1", "d2": "u1", "d3": "u2"}
-WEIGHTS = {
-    "app": 14.0,
-    "upload": 12.0,
-    "download": 14.0,
-    "deliver": 36.0,
-    "checkpoint": 10.0,
-    "office": 6.0,
-    "reassign": 3.0,
-    "hello": 1.0,
-    "crash": 2.0,
-    "restart": 0.4,
-    "skew": 0.3,
-    "migrate": 0.8,
-    "migrate_on": 4.0,
-    "reconfigure": 0.2,
-    "prune": 0.8,
-    "wait": 0.5,
-    "go_live": 6.0,
-    "tell": 8.0,
-    "listen": 14.0,
-    "hang_up": 0.5,
-    "beat": 0.5,
-}
-"""How often each act comes, beside the others."""
 SETTLE_ROUNDS_MAX = 100
 
 
 class Simulation:
-    """`stats` counts what happened; `traffic.trace` is a digest of all events and messages."""
+    """`report` counts what happened and tells the story. All that is random inside a step is drawn from that step's own
+    dice: others can be left out."""
 
     def __init__(
         self,
-        seed: int,
+        script: Script,
         folder: Path,
-        often: Mapping[str, float] | None = None,
         page_rows: int | None = None,
         database: CompanyDatabase | None = None,
         dialect: Dialect = SQLITE,
     ) -> None:
-        self._weights = {**WEIGHTS, **(often or {})}
-        self.rng = rng = random.Random(seed)
+        self._script = script
+        self.rng = rng = script.dice("world")
         self.clock = VirtualClock()
-        self.stats: Counter[str] = Counter()
-        determinism = Determinism(self.clock, random.Random(seed + 1))
+        self.report = report = Report()
         self._values = Values(rng, has_loose_types=dialect.has_loose_types)
         self._owns_database = database is None
         self.company = Company(database or SqliteDatabase(folder), dialect, rng, self._values)
-        self.server = SimulatedServer(self.company, self.clock, determinism, rng, self.stats, self._meanwhile)
+        self.server = SimulatedServer(self.company, self.clock.skewed(0), rng, report, self._meanwhile)
         if page_rows is not None:
             self.server.make_pages(page_rows)
         self.migrations = Migrations(self.company, self.server, rng)
-        self._checkers = Checkers(self.server)
-        self.traffic = Traffic(self.server, self._checkers, self.clock, rng, self.stats)
-        self._acts = self._named_acts()
+        self._checkers = Checkers(self.server, report)
+        self.traffic = Traffic(self.server, self._checkers, self.clock, rng, report, script.faults)
         self.devices = [self._device(name, user, folder) for name, user in USERS.items()]
+        self._winners = Winners(self.clock)
+        self.company.wrote = self._winners.office_wrote
+        copies = Copies(self.server, self.devices, self.clock, report, self._hang_up)
+        self.mishaps = Mishaps(
+            *(rng, report, self.server, self.devices, self.migrations, self._winners, copies),
+            hang_up=self._hang_up,
+            note_written=self._note_written,
+        )
+        self._acts = self._named_acts()
+        self.traffic.is_faulty = True
+
+    @property
+    def stats(self) -> Counter[str]:
+        return self.report.operations
 
     def close(self) -> None:
+        self._heal()
         for device in self.devices:
-            self.traffic.hang_up(device)
-            device.end()
+            device.close()
         self.migrations.close()
         self.server.close()
         if self._owns_database:
@@ -87,53 +84,107 @@ class Simulation:
     def _device(self, name: str, user: str, folder: Path) -> SimulatedDevice:
         skew = self.rng.choice((0, 0, 1, -1)) * self.rng.randint(0, 4_000 * SECOND_US)
         device = SimulatedDevice(name, user, folder / f"{name}.db", self.clock.skewed(skew), self.rng)
-        self.traffic.greet(device, is_lossy=False)
+        self.traffic.greet(device)
         return device
 
     def _named_acts(self) -> dict[str, Callable[[SimulatedDevice], object]]:
         """By the names of WEIGHTS."""
-        traffic, found = self.traffic, dict[str, Any]()
+        found = dict[str, Any]()
         for name in WEIGHTS:
-            found[name] = getattr(traffic, name) if hasattr(traffic, name) else getattr(self, f"_{name}")
+            found[name] = getattr(self.traffic, name, None) or getattr(self.mishaps, name, None)
+            found[name] = found[name] or getattr(self, f"_{name}")
         return found
 
-    # ------------------------------------------------------------ one history
-    def run(self, steps: int) -> None:
-        for _ in range(steps):
-            self._step()
-        self.traffic.is_faulty = False
-        self._settle()
-        for device in self.devices:
-            self._checkers.check_quiet(device)
+    def _hang_up(self, device: SimulatedDevice) -> None:
+        self._do("hang_up", device)
 
-    def _step(self) -> None:
+    # ------------------------------------------------------------ one history
+    def run(self) -> Report:
+        """To its quiet end."""
+        try:
+            for step in self._script.steps:
+                self._step(step)
+            self.rng.seed(f"{self._script.seed}/settle")
+            self._settle()
+            for device in self.devices:
+                self._checkers.check_quiet(device)
+                check_emptied(device, self.report)
+            self._winners.check(self.server, self.devices, self.report)
+            self._forget_everything()
+        except BrokenPromiseError as error:
+            error.report = self.report
+            raise
+        except Exception as error:
+            broken = BrokenPromiseError(f"an exception that nobody foresaw: {type(error).__name__}", str(error))
+            broken.report = self.report
+            raise broken from error
+        finally:
+            self.report.trace = self.traffic.trace.hexdigest()
+        return self.report
+
+    def _step(self, step: Step) -> None:
+        self.rng.seed(f"{self._script.seed}/{step.number}")
         self.clock.advance(self.rng.randint(500, 4_000))
-        device = self.rng.choice(self.devices)
-        act = self.rng.choices(list(self._weights), list(self._weights.values()))[0]
-        self.stats["events"] += 1
-        self.traffic.trace.update(act.encode() + device.name.encode())
-        self._acts[act](device)
-        self._check_all()
+        device = next((device for device in self.devices if device.name == step.device), None)
+        self.report.events += 1
+        self.traffic.trace.update(step.act.encode() + step.device.encode())
+        if device is not None:
+            self._do(step.act, device)
+            self._check_all()
+
+    def _do(self, act: str, device: SimulatedDevice) -> None:
+        """One act, unless somebody dies of it."""
+        try:
+            if device.needs_hello and act in ("upload", "download", "go_live"):
+                self.traffic.greet(device)
+            if act == "upload" and not device.knows_time:
+                self._winners.doubt_waiting(device)
+            self._acts[act](device)
+        except ProcessDiedError as death:
+            self.mishaps.bury(death)
 
     def _check_all(self) -> None:
         for device in self.devices:
-            self._checkers.check(device)
+            if self._checkers.check(device):
+                check_log(device, self.report)
 
     def _settle(self) -> None:
         """Liveness: no faults and no new writes; everything must drain by itself (P2)."""
+        if self.traffic.is_faulty:
+            self.report.tell("all faults end")
+        self.traffic.is_faulty = False
+        self._heal()
         self.migrations.finish()
         for device in self.devices:
             self.traffic.hang_up(device)
         for count in range(SETTLE_ROUNDS_MAX):
+            if self.server.needs_restart:
+                self.server.restart(whole=True)
             for device in self.devices:
                 self.clock.advance(1_000)
-                self.traffic.greet(device, is_lossy=False)
+                if not count or device.needs_hello:
+                    self.traffic.greet(device)
                 self.traffic.upload(device)
                 self.traffic.download(device)
                 self._deliver_all()
             self.server.checkpoint()
-            if count > 3 and all(map(self._checkers.is_quiet, self.devices)):
+            if count and all(map(self._checkers.is_quiet, self.devices)):
                 return
+
+    def _forget_everything(self) -> None:
+        """P13: the retention passes over all that ever happened, then everybody syncs once more: what was deleted stays
+        deleted, and what was there stays."""
+        check_forgotten(self.server, self.report)
+        self._settle()
+        for device in self.devices:
+            self._checkers.check_converged(device)
+        self.report.look("P13")
+
+    def _heal(self) -> None:
+        for process in (self.server.process, *(device.process for device in self.devices)):
+            if process is not None:
+                process.disarm()
+        self.mishaps.free_disks(self.devices[0])
 
     def _deliver_all(self) -> None:
         while self.traffic:
@@ -144,16 +195,20 @@ class Simulation:
     def _office(self, device: SimulatedDevice) -> None:
         self.clock.advance(self.rng.randint(0, 2_000))
         self.company.work()
-        self.stats["office writes"] += 1
+        self.report.note("office writes")
 
     def _reassign(self, device: SimulatedDevice) -> None:
         self.company.reassign()
         self.server.note_grants()
-        self.stats["reassignments"] += 1
+        self.report.note("reassignments")
+        self.report.tell("the office gives a patient, or takes one away")
 
     def _migrate(self, device: SimulatedDevice) -> None:
         if not self.migrations.is_under_way:
-            self.stats[f"migration {self.migrations.begin()}"] += 1
+            self._winners.give_up()
+            kind = self.migrations.begin()
+            self.report.note(f"migration {kind}")
+            self.report.tell(f"the company begins a migration: {kind}")
 
     def _migrate_on(self, device: SimulatedDevice) -> None:
         self.migrations.go_on()
@@ -173,41 +228,57 @@ class Simulation:
 
     def _restart(self, device: SimulatedDevice) -> None:
         is_whole = not self.migrations.is_under_way and self.rng.random() < 0.5
+        self.report.tell("the server is restarted" if is_whole else "another sequencer takes over")
         if is_whole:
             self._cut_streams()
         self.server.restart(whole=is_whole)
-        self.stats["restarts"] += 1
+        self.report.note("restarts")
 
     def _reconfigure(self, device: SimulatedDevice) -> None:
         if not self.migrations.is_under_way:
+            self.report.tell("the server is provisioned with another configuration")
             self._cut_streams()
             self.server.reconfigure()
-            self.stats["reconfigured"] += 1
+            self.report.note("reconfigured")
 
     def _cut_streams(self) -> None:
         for device in self.devices:
             self.traffic.hang_up(device)
 
     def _prune(self, device: SimulatedDevice) -> None:
-        age_us = self.rng.choice((20_000, 100_000, 3_600 * SECOND_US))
-        self.server.prune(self.clock.now_us() - age_us)
-        self.stats["prunes"] += 1
+        before_us = self.server.clock.now_us() - self.rng.choice((20_000, 100_000, 3_600 * SECOND_US))
+        if self.mishaps.copies.oldest_us is not None:
+            before_us = min(before_us, self.mishaps.copies.oldest_us)
+        self._doubt_waiting()
+        self.server.prune(before_us)
+        self.report.note("prunes")
+        self.report.tell("the server forgets what is old")
 
     def _wait(self, device: SimulatedDevice) -> None:
-        """Hours pass."""
+        self._doubt_waiting()
         self.clock.advance(self.rng.randint(1, 20_000) * SECOND_US)
+        self.report.tell("hours pass")
+
+    def _doubt_waiting(self) -> None:
+        for device in self.devices:
+            self._winners.doubt_waiting(device)
 
     # ------------------------------------------------------------ devices
     def _app(self, device: SimulatedDevice) -> None:
-        self.stats["mutations"] += device.write(self._values)
+        try:
+            done = device.write(self._values)
+        except sqlite3.OperationalError as error:
+            if trouble_of(error) is not Trouble.DISK_FULL:
+                raise
+            self.report.strike("full disk of a device")
+            return
+        self._note_written(device, done)
 
-    def _crash(self, device: SimulatedDevice) -> None:
-        self.traffic.hang_up(device)
-        device.crash()
-        self.stats["crashes"] += 1
-
-    def _skew(self, device: SimulatedDevice) -> None:
-        device.clock.skew_us += self.rng.randint(-1_000 * SECOND_US, 1_000 * SECOND_US)
+    def _note_written(self, device: SimulatedDevice, done: list[Done]) -> None:
+        self.report.note("mutations", len(done))
+        for each in done:
+            self._winners.app_wrote(each)
+            self.report.tell(f"{device.name} {each.in_words()}")
 
     def _beat(self, _: SimulatedDevice) -> None:
         self.server.do(self.server.beat)
@@ -216,19 +287,38 @@ class Simulation:
 def run(
     seed: int,
     folder: Path,
-    steps: int = 160,
+    steps: int = STEPS,
     *,
     often: Mapping[str, float] | None = None,
     page_rows: int | None = None,
     database: CompanyDatabase | None = None,
     dialect: Dialect = SQLITE,
 ) -> Simulation:
-    """Play one history to its quiet end; BrokenPromiseError if a checker found something. `often`: acts that are to
-    come more or less often than in WEIGHTS; `page_rows`: how many rows a page has, else drawn; `database`: an empty
-    one, spoken to in `dialect`, in place of a SQLite file."""
-    simulation = Simulation(seed, folder, often, page_rows, database, dialect)
+    """Draw one history and play it to its quiet end; BrokenPromiseError if a checker found something. `often`: acts
+    that are to come more or less often than in WEIGHTS; `page_rows`: how many rows a page has, else drawn; `database`:
+    an empty one, spoken to in `dialect`, in place of a SQLite file."""
+    return play_script(
+        draw(WORKLOAD, seed, steps, often), folder, page_rows=page_rows, database=database, dialect=dialect
+    )
+
+
+def play_script(
+    script: Script,
+    folder: Path,
+    *,
+    page_rows: int | None = None,
+    database: CompanyDatabase | None = None,
+    dialect: Dialect = SQLITE,
+) -> Simulation:
+    """The same, of a script that is there already. The folder is empty."""
+    simulation = Simulation(script, folder, page_rows, database, dialect)
     try:
-        simulation.run(steps)
+        simulation.run()
     finally:
         simulation.close()
     return simulation
+
+
+def play(script: Script, folder: Path) -> Report:
+    """As workloads are played."""
+    return play_script(script, folder).report

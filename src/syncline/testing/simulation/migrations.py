@@ -58,8 +58,10 @@ class Migrations:
             self.go_on()
 
     def close(self) -> None:
-        if self._command is not None:
-            self._server.call(self._command.close())
+        """The command's connection; what it has done is done."""
+        command, self._command = self._command, None
+        if command is not None:
+            self._server.aside(command.close())
 
     # ------------------------------------------------------------ kinds
     def _run(self, *statements: str) -> Step:
@@ -154,11 +156,10 @@ class Migrations:
         """As another process would."""
         self.close()
         self._command = self._server.open_source()
-        self._server.call(self._command.suspend())
+        self._server.aside(self._command.suspend())
 
     def _resume(self) -> None:
-        assert self._command is not None
-        plan = self._server.call(plan_for(self._command, self._server.config))
-        self._server.call(self._command.provision(plan))
+        command = self._command = self._command or self._server.open_source()
+        plan = self._server.aside(plan_for(command, self._server.config))
+        self._server.aside(command.provision(plan))
         self.close()
-        self._command = None

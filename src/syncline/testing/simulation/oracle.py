@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from syncline.testing.simulation.report import Report
 
 Rows = dict[tuple[str, str], dict[str, Any]]
 """Table and key -> column -> value."""
@@ -13,6 +15,14 @@ HIDDEN_N = 3
 
 class BrokenPromiseError(AssertionError):
     """A checker found a promise broken: which one, on which device, and what differed."""
+
+    report: Report | None = None
+    """Of the history until then, with its story; set by who plays it."""
+
+    @property
+    def checker(self) -> str:
+        """Which one, without what differed: a shorter history fails in the same way if this is the same."""
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,15 @@ class Truth:
         return visit["patient_id"]
 
 
+@dataclass
+class Cuts:
+    """What each checkpoint meant, by the term in which it was taken and its number."""
+
+    truths: dict[tuple[str, int], Truth] = field(default_factory=dict)
+    granted: dict[tuple[str, int], dict[str, set[str]]] = field(default_factory=dict)
+    """The patients of each user, at any time while this was the newest one."""
+
+
 @dataclass(frozen=True)
 class Done:
     """One mutation that a device's app committed. `marked`: the number of its group's first, or 0."""
@@ -53,6 +72,12 @@ class Done:
     new: dict[str, Any]
     old: dict[str, Any]
     marked: int
+    id: bytes = b""
+
+    def in_words(self) -> str:
+        verb = {"I": "inserts", "U": "updates", "D": "deletes"}[self.operation]
+        values = ", ".join(f"{column}={value!r}" for column, value in self.new.items())
+        return f"{verb} {self.table} {self.key}" + (f" ({values})" if values else "")
 
 
 BLANK: dict[str, dict[str, Any]] = {

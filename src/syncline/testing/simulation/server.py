@@ -4,45 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from syncline.errors import SchemaChangedError, SourceBusyError, SynclineError
 from syncline.model.scopes import Plan, PlanConfig
 from syncline.server.auth import Identity
 from syncline.server.job import Paging
-from syncline.server.pulse import Pulse
 from syncline.server.service import Service
 from syncline.source.port import PageSize, Source
+from syncline.testing.company_database import SqliteDatabase
 from syncline.testing.plans import plan_for
 from syncline.testing.simulation.company import Company, config_for
-from syncline.testing.simulation.oracle import Truth
+from syncline.testing.simulation.disks import Image, put_image, take_image
+from syncline.testing.simulation.hand_pulse import HandPulse
+from syncline.testing.simulation.oracle import Cuts, Truth
+from syncline.testing.simulation.processes import Process
+from syncline.testing.simulation.report import Report
 from syncline.testing.world import Determinism, VirtualClock
 
 T = TypeVar("T")
 TURNS = 40
 """So often the tasks of streams have their turn after each call: more often than any of them waits for another."""
 MARKER_ATTEMPTS = 6
+USERS = ("u1", "u2")
 
 
-class HandPulse(Pulse):
-    """Beats when it is told to."""
+@dataclass(frozen=True)
+class ServerCopy:
+    """The company's file as it was, and what the oracle knew of it then."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._joined: dict[Callable[[], None], None] = {}
-
-    def join(self, beat: Callable[[], None]) -> None:
-        self._joined[beat] = None
-
-    def leave(self, beat: Callable[[], None]) -> None:
-        self._joined.pop(beat, None)
-
-    def beat_all(self) -> None:
-        for beat in list(self._joined):
-            beat()
+    image: Image
+    at: tuple[str, int]
+    outcomes: dict[tuple[str, int], str]
+    forgotten: set[tuple[str, int]]
 
 
 def identity_of(user: str) -> Identity:
@@ -50,32 +48,39 @@ def identity_of(user: str) -> Identity:
 
 
 class SimulatedServer:
-    """`between` is called while a download waits for the sequencer: others go on working then."""
+    """`between` is called while a download waits for the sequencer: others go on working then. `process` is what dies
+    with all that this holds in memory; None where the company's database does not stand in a file of this machine."""
 
     def __init__(
         self,
         company: Company,
         clock: VirtualClock,
-        determinism: Determinism,
         rng: random.Random,
-        stats: Counter[str],
+        report: Report,
         between: Callable[[], Awaitable[None]],
     ) -> None:
         self.company = company
-        self.stats = stats
-        self.truths: dict[int, Truth] = {}
-        self.granted_at: dict[int, dict[str, set[str]]] = {}
+        self.clock = clock
+        self.cuts = Cuts()
         self.outcomes: dict[tuple[str, int], str] = {}
         self.forgotten: set[tuple[str, int]] = set()
         self.loop = company.database.loop or asyncio.new_event_loop()
         self.is_streaming = False
         self.is_filtered = False
-        self._clock = clock
-        self._determinism = determinism
+        self._is_provisioned = False
+        self.needs_restart = False
+        """What it logs says so: two changes of the schema came between two of its looks."""
+        self._report = report
+        self._rng = rng
+        self._determinism = Determinism(clock, random.Random(rng.random()))
+        self.process: Process | None = None
+        if isinstance(company.database, SqliteDatabase):
+            dice, path = random.Random(rng.random()), company.database.path
+            self.process = Process("gateway", path, clock, dice, is_others=self._is_host)
         self._between = between
         self._terms = 0
-        self._term = ""
-        self.head = 0
+        self._is_term_open = False
+        self.at = ("", 0)
         self.paging = Paging(
             size=PageSize(rng.choice((2, 3, 4, 5, 40)), 1_000_000),
             progress_bytes=rng.choice((1, 200, 500)),
@@ -83,16 +88,26 @@ class SimulatedServer:
             answer_bytes=rng.choice((1, 500, 1_500)),
             count_seconds=3_600.0,
         )
-        self.source = self.open_source()
-        self.call(self.source.provision(self.call(self._load_plan())))
+        self.source = self.open_source(self.process)
+        self._provision()
         self._serve()
+
+    def _is_host(self, connection: sqlite3.Connection) -> bool:
+        database = self.company.database
+        return isinstance(database, SqliteDatabase) and connection is database.host
 
     @property
     def config(self) -> PlanConfig:
         return config_for(is_filtered=self.is_filtered)
 
-    def open_source(self) -> Source:
-        return self.company.database.open(self._determinism)
+    def open_source(self, process: Process | None = None) -> Source:
+        """Of the server's own process, or of another one's."""
+        return self.company.database.open(process or self._determinism)
+
+    @property
+    def head(self) -> int:
+        """The newest checkpoint."""
+        return self.at[1]
 
     async def _load_plan(self) -> Plan:
         return await plan_for(self.source, self.config)
@@ -105,7 +120,7 @@ class SimulatedServer:
         except SchemaChangedError:
             fits = False
         self.service = Service(
-            self.source, plan, self._clock, wait_for_marker=self._pass_marker, load_plan=self._load_plan
+            self.source, plan, self.clock, wait_for_marker=self._pass_marker, load_plan=self._load_plan
         )
         self._pulse = self.service.pulse = HandPulse()
         self._tune()
@@ -122,14 +137,36 @@ class SimulatedServer:
         self.service.downloads.paging = self.paging
 
     def close(self) -> None:
-        self.call(self.source.close())
+        if self.process is not None:
+            self.process.disarm()
+        self.aside(_drop_tasks())
+        self.aside(self.source.close())
         if self.company.database.loop is None:
             self.loop.close()
 
     # ------------------------------------------------------------ calls
     def call(self, work: Awaitable[T]) -> T:
-        """What it answers, once everything that it set going has come to rest."""
-        return self.loop.run_until_complete(self._rest(work))
+        """What it answers, once everything that it set going has come to rest; ProcessDiedError where the process died
+        of it, whatever the code made of that."""
+        try:
+            result = self.loop.run_until_complete(self._rest(work))
+        except Exception:
+            self._require_alive()
+            raise
+        self._require_alive()
+        return result
+
+    def aside(self, work: Awaitable[T]) -> T:
+        """What another process does with the company's database, alive or not."""
+        return self.loop.run_until_complete(work)
+
+    @property
+    def is_dead(self) -> bool:
+        return self.process is not None and self.process.is_dead
+
+    def _require_alive(self) -> None:
+        if self.process is not None:
+            self.process.require_alive()
 
     async def _rest(self, work: Awaitable[T]) -> T:
         try:
@@ -137,6 +174,18 @@ class SimulatedServer:
         finally:
             for _ in range(TURNS if self.is_streaming else 0):
                 await asyncio.sleep(0)
+
+    @contextmanager
+    def _as_sequencer(self) -> Iterator[None]:
+        """Who dies meanwhile, dies as the sequencer."""
+        if self.process is None:
+            yield
+            return
+        before, self.process.role = self.process.role, "sequencer"
+        try:
+            yield
+        finally:
+            self.process.role = before
 
     def do(self, act: Callable[[], object]) -> None:
         """The same for what is no coroutine."""
@@ -162,8 +211,12 @@ class SimulatedServer:
             await self._make_fit()
             return
         assert head is not None
-        self._term, self.head = name, head.checkpoint
-        self.truths.setdefault(head.checkpoint, self._read_truth())
+        before, self.at, self._is_term_open = self.at, (name, head.checkpoint), True
+        known, granted = self.cuts.truths.get(before), self.cuts.granted.get(before, {})
+        if known is None or before[1] != head.checkpoint:  # taken by a process that died of it
+            known, granted = self._read_truth(), {}
+        self.cuts.truths[self.at] = known
+        self.cuts.granted[self.at] = {user: set(patients) for user, patients in granted.items()}
         self.note_grants()
 
     def _read_truth(self) -> Truth:
@@ -173,38 +226,53 @@ class SimulatedServer:
 
     def note_grants(self) -> None:
         """What is granted while this is the newest checkpoint."""
-        known = self.granted_at.setdefault(self.head, {})
-        for user in ("u1", "u2"):
+        known = self.cuts.granted.setdefault(self.at, {})
+        for user in USERS:
             known.setdefault(user, set()).update(self.company.granted(user))
 
     def checkpoint(self) -> None:
         self.call(self.take_checkpoint())
 
     async def take_checkpoint(self) -> None:
-        if not self._term:
+        with self._as_sequencer():
+            await self._take_checkpoint()
+
+    async def _take_checkpoint(self) -> None:
+        if not self._is_term_open:
             await self._begin_term()
             return
         try:
-            taken = await self.source.take_checkpoint(self._term)
+            taken = await self.source.take_checkpoint(self.at[0])
         except SchemaChangedError:
             await self._make_fit()
             return
-        if taken is None:
+        except SourceBusyError as error:
+            self._note_full_disk(error)
             return
-        self.stats["checkpoints"] += 1
-        self.stats["raised"] += bool(taken.raised)
-        self.head = taken.head.checkpoint
-        self.truths[self.head] = self._read_truth()
+        if taken is None or self.is_dead:
+            return
+        self._report.note("checkpoints")
+        self._report.note("raised", bool(taken.raised))
+        self.at = (self.at[0], taken.head.checkpoint)
+        self.cuts.truths[self.at] = self._read_truth()
         self.note_grants()
         self.service.hub.publish(taken)
+
+    def _note_full_disk(self, error: SourceBusyError) -> None:
+        """The sequencer comes again by itself."""
+        if error.error_code != "source_disk_full" and not self.is_dead:
+            raise error
+        self._report.strike("full disk of the server")
 
     async def _make_fit(self) -> None:
         """One attempt, as the sequencer's loop makes them."""
         try:
             await self.service.replan()
-            self.stats["replanned"] += 1
+            self._report.note("replanned")
+            self.needs_restart = False
         except SynclineError as error:
-            self.stats[f"not fit: {error.error_code}"] += 1
+            self._report.note(f"not fit: {error.error_code}")
+            self.needs_restart |= error.error_code == "other_configuration"
         self._tune()
 
     async def _pass_marker(self) -> None:
@@ -222,36 +290,106 @@ class SimulatedServer:
         self._pulse.beat_all()
 
     # ------------------------------------------------------------ the operator
+    def _end_term(self) -> None:
+        if self._is_term_open:
+            self._is_term_open = False
+            self.call(self.source.end_term(self.at[0]))
+
     def restart(self, *, whole: bool) -> None:
         """Another term; of a new process if `whole`."""
-        if self._term:
-            self.call(self.source.end_term(self._term))
-            self._term = ""
-        if not whole:
-            self.call(self._begin_term())
-            return
-        self.call(self.source.close())
-        self.source = self.open_source()
-        self._serve()
+        with self._as_sequencer():
+            self._end_term()
+            if not whole:
+                self.call(self._begin_term())
+                return
+            self.call(self.source.close())
+            self.start_anew()
 
     def reconfigure(self) -> None:
         """Stop, provision another configuration, start."""
-        if self._term:
-            self.call(self.source.end_term(self._term))
-            self._term = ""
-        self.is_filtered = not self.is_filtered
+        with self._as_sequencer():
+            self._end_term()
+            self.is_filtered, self._is_provisioned = not self.is_filtered, False
+            self._provision()
+            self.restart(whole=True)
+
+    def _provision(self) -> None:
+        """The operator types it again until it is done."""
         self.call(self.source.provision(self.call(self._load_plan())))
-        self.restart(whole=True)
+        self._is_provisioned = True
 
     def prune(self, before_us: int) -> None:
         """Forget what is older."""
         self.note_outcomes()
-        while self._term and self.call(self.source.prune(self._term, before_us)):
-            pass
+        with self._as_sequencer():
+            self.call(self._prune(before_us))
         floors = dict(self.company.ours("device", "device", "floor"))
         kept = set(self.company.ours("outcome", "device", "number"))
-        self.forgotten |= {at for at in self.outcomes.keys() - kept if at[1] > floors[at[0]]}
+        self.forgotten |= {at for at in self.outcomes.keys() - kept if at[1] > floors.get(at[0], 0)}
+
+    async def _prune(self, before_us: int) -> None:
+        try:
+            while self._is_term_open and await self.source.prune(self.at[0], before_us):
+                pass
+        except SourceBusyError as error:
+            self._note_full_disk(error)
 
     def note_outcomes(self) -> None:
         rows = self.company.ours("outcome", "device", "number", "kind")
         self.outcomes.update({(device, number): kind for device, number, kind in rows})
+
+    # ------------------------------------------------------------ death
+    def bury(self, *, has_power: bool) -> None:
+        """After the process has died: its connections are gone, its tasks with them, and the file is what was on the
+        disk. Nobody but the host may have it open."""
+        assert self.process is not None
+        process, rng = self.process, None if has_power else self._rng
+        self.aside(_drop_tasks())
+        self.aside(self.source.close())
+        process.close_all()
+        self._swap_file(lambda: process.put_disk_back(rng))
+
+    def _swap_file(self, swap: Callable[[], None]) -> None:
+        """While nobody has the company's file open."""
+        database = self.company.database
+        assert isinstance(database, SqliteDatabase)
+        database.host.close()
+        swap()
+        database.host = sqlite3.connect(database.path, isolation_level=None)
+        self._determinism(database.host)
+
+    def start_anew(self) -> None:
+        """Another process, which remembers nothing."""
+        self.needs_restart = False
+        self._is_term_open = False
+        if self.process is not None:
+            self.process.free_disk()  # whoever starts it looks to that first
+        self.source = self.open_source(self.process)
+        if not self._is_provisioned:
+            self._provision()
+        self._serve()
+
+    # ------------------------------------------------------------ copies
+    def copy(self) -> ServerCopy:
+        assert self.process is not None
+        self.note_outcomes()
+        return ServerCopy(take_image(self.process.path), self.at, dict(self.outcomes), set(self.forgotten))
+
+    def become(self, copy: ServerCopy) -> None:
+        """Yesterday's file comes back. The configuration is today's: the operator provisions it."""
+        assert self.process is not None
+        path = self.process.path
+        self.aside(_drop_tasks())
+        self.aside(self.source.close())
+        self.process.close_all()
+        self._swap_file(lambda: put_image(path, copy.image))
+        self.at, self.outcomes, self.forgotten = copy.at, dict(copy.outcomes), set(copy.forgotten)
+        self._is_provisioned = False
+        self.start_anew()
+
+
+async def _drop_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

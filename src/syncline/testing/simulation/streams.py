@@ -19,7 +19,8 @@ class Line:
     """Both ways of one connection. It is the server's socket, and its wire where one is offered. `coming`: messages on
     their way to the device, in order."""
 
-    def __init__(self, *, has_wire: bool) -> None:
+    def __init__(self, server: SimulatedServer, *, has_wire: bool) -> None:
+        self._server = server
         self.scope: dict[str, Any] = {"extensions": {WIRE: self} if has_wire else {}}
         self.application_state = WebSocketState.CONNECTED
         self.coming: list[bytes] = []
@@ -35,14 +36,15 @@ class Line:
         return message
 
     async def send_bytes(self, message: bytes) -> None:
-        self.coming.append(message)
+        if not self._server.is_dead:
+            self.coming.append(message)
 
     async def close(self, code: int) -> None:
         self.code = code
         self.application_state = WebSocketState.DISCONNECTED
 
     def send_now(self, messages: Sequence[bytes]) -> bool:
-        if self.is_slow:
+        if self.is_slow or self._server.is_dead:
             return False
         self.coming += messages
         return True
@@ -68,7 +70,7 @@ class SimulatedStream:
 
     def __init__(self, server: SimulatedServer, identity: Identity, request: dict[str, Any], *, has_wire: bool) -> None:
         self._server = server
-        self.line = Line(has_wire=has_wire)
+        self.line = Line(server, has_wire=has_wire)
         self._connection = LiveConnection(server.service, self.line, identity, frames.PLAIN)  # type: ignore[arg-type]
         self._running = server.start(self._connection.run())
         server.do(lambda: self.line.say({"t": "open", **request}))
@@ -83,6 +85,10 @@ class SimulatedStream:
         if not self.line.coming:
             return []
         return [frames.load(frames.unpack(packed)) for packed in frames.unbundle(self.line.coming.pop(0))]
+
+    @property
+    def running(self) -> asyncio.Task[None]:
+        return self._running
 
     def end(self) -> None:
         """The line is cut."""

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
+import sqlite3
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
 from syncline.errors import ProtocolError, ServerError, SynclineError
 from syncline.protocol import frames
+from syncline.replica.file import ReplicaFile
 from syncline.server.downloads import BucketsNeededError
+from syncline.system.trouble import Trouble, trouble_of
 from syncline.testing.simulation.checkers import Checkers, over_the_wire
 from syncline.testing.simulation.devices import SimulatedDevice
 from syncline.testing.simulation.oracle import BrokenPromiseError
+from syncline.testing.simulation.report import Report
 from syncline.testing.simulation.server import SimulatedServer, identity_of
 from syncline.testing.simulation.streams import SimulatedStream
 from syncline.testing.world import VirtualClock
 
-RETRIED = frozenset({"source_busy", "schema_moving", "schema_changed", "buckets_needed"})
+RETRIED = frozenset({"source_busy", "source_disk_full", "schema_moving", "schema_changed", "buckets_needed"})
 """Errors that a device meets where it is to come again."""
+GREETED = frozenset({"layout", "device_unknown", "device_cloned", "gap"})
+"""Errors after which a device begins anew with a hello."""
 
 
 class Traffic:
-    """`trace` is a digest of all events and messages. Until it `is_faulty` no more, messages and lines break."""
+    """`trace` is a digest of all events and messages. While it `is_faulty`, messages and lines break, each with the
+    chances of `faults`."""
 
     def __init__(
         self,
@@ -31,74 +38,114 @@ class Traffic:
         checkers: Checkers,
         clock: VirtualClock,
         rng: random.Random,
-        stats: Counter[str],
+        report: Report,
+        faults: Mapping[str, float],
     ) -> None:
         self._server = server
         self._checkers = checkers
         self._clock = clock
         self._rng = rng
-        self._stats = stats
+        self._report = report
+        self._faults = faults
         self._waiting: list[tuple[str, SimulatedDevice, bytes]] = []
-        self._p_drop, self._p_double = rng.choice((0, 0.1, 0.4)), rng.choice((0, 0.1, 0.3))
-        self._p_break = rng.choice((0, 0.1, 0.4))
-        self._is_in_order = rng.random() < 0.3
-        self.is_faulty = True
+        self.is_faulty = False
         self.trace = sha256()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def _strikes(self, fault: str) -> bool:
+        """Whether it happens now. A number is drawn for each fault that there may be, whether or not this history has
+        it: leaving one out changes nothing about the others."""
+        struck = self._rng.random() < self._faults.get(fault, 0.0)
+        return struck and self.is_faulty
+
     # ------------------------------------------------------------ hello
     def hello(self, device: SimulatedDevice) -> None:
-        self.greet(device, is_lossy=True)
+        self.greet(device)
 
-    def greet(self, device: SimulatedDevice, *, is_lossy: bool) -> None:
+    def greet(self, device: SimulatedDevice) -> None:
         sent = device.clock.now_us()
-        request = over_the_wire(device.file.hello_request())
+        request = over_the_wire(device.call(lambda file: file.hello_request()))
         self._clock.advance(self._rng.randint(0, 3_000))
         service, identity = self._server.service, identity_of(device.user)
         try:
-            answer = self._server.call(service.hello(identity, request, self._clock.now_us()))
+            answer = self._server.call(service.hello(identity, request, self._server.clock.now_us()))
         except SynclineError as error:
-            self._note(error)
+            self._note(device, error)
             return
         self._clock.advance(self._rng.randint(0, 3_000))
-        if is_lossy and self._rng.random() < self._p_drop:
-            self._stats["lost hello"] += 1
+        if self._strikes("drop"):
+            self._report.strike("drop")
+            self._report.tell(f"the answer to {device.name}'s hello is lost")
             return
-        if answer.identity == "new" and device.identity:
-            raise BrokenPromiseError("a known device got a new identity", device.name)
-        self._stats["programs"] += answer.program is not None
-        device.file.accept_hello(over_the_wire(answer.dump()), sent, device.clock.now_us())
-        device.identity = answer.device
+        self._checkers.check_identity(device, answer)
+        self._report.note("programs", answer.program is not None)
+        told, included = over_the_wire(answer.dump()), device.included
+        if self._on_disk(device, lambda file: file.accept_hello(told, sent, device.clock.now_us())):
+            device.note_identity(answer, included)
 
-    def _note(self, error: SynclineError) -> None:
-        self._stats[f"error {error.error_code}"] += 1
-        if error.error_code not in RETRIED:
-            raise BrokenPromiseError("an error that nobody foresaw", repr(error)) from error
+    def _on_disk(self, device: SimulatedDevice, act: Callable[[ReplicaFile], object]) -> bool:
+        """False where the device's disk was full: as its engine does it, what was under way is dropped."""
+        try:
+            device.call(act)
+        except sqlite3.OperationalError as error:
+            self._is_full(device, error)
+            return False
+        except ServerError as error:  # another copy of the file has spoken for the device
+            self._note(device, error)
+            return False
+        return True
+
+    def _is_full(self, device: SimulatedDevice, error: sqlite3.OperationalError) -> None:
+        if trouble_of(error) is not Trouble.DISK_FULL:
+            raise error
+        self._report.strike("full disk of a device")
+        self._report.tell(f"{device.name}'s disk is full")
+        device.call(lambda file: file.abandon())
+        device.call(lambda file: file.offer_again())
+
+    def _note(self, device: SimulatedDevice, error: SynclineError) -> None:
+        """What the device does about an error of the server's."""
+        code = error.error_code
+        self._report.note(f"error {code}")
+        if code == "source_disk_full":
+            self._report.strike("full disk of the server")
+        if code in GREETED and code != "layout":
+            device.needs_hello = True
+        elif code not in RETRIED:
+            raise BrokenPromiseError("an error that nobody foresaw", device.name, repr(error)) from error
 
     # ------------------------------------------------------------ the network
     def _send(self, kind: str, device: SimulatedDevice, content: bytes) -> None:
-        if self.is_faulty and self._rng.random() < self._p_drop:
-            self._stats["dropped"] += 1
+        is_lost, is_double = self._strikes("drop"), self._strikes("double")
+        if is_lost:
+            self._report.strike("drop")
+            self._report.tell(f"{device.name}'s {kind} is lost")
             return
         self._waiting.append((kind, device, content))
-        if self.is_faulty and self._rng.random() < self._p_double:
-            self._stats["doubled"] += 1
+        if is_double:
+            self._report.strike("double")
+            self._report.tell(f"{device.name}'s {kind} is doubled")
             self._waiting.append((kind, device, content))
 
     def deliver(self, _: SimulatedDevice | None = None) -> None:
         if not self._waiting:
             return
-        place = 0 if self._is_in_order or not self.is_faulty else self._rng.randrange(len(self._waiting))
-        self._stats["reordered"] += place > 0
+        place = self._rng.randrange(len(self._waiting))
+        if not self._strikes("reorder"):
+            place = 0
+        if place:
+            self._report.strike("reorder")
         kind, device, content = self._waiting.pop(place)
+        self._report.events += 1
         self.trace.update(kind.encode() + device.name.encode() + content)
         getattr(self, f"_on_{kind}")(device, content)
 
     def upload(self, device: SimulatedDevice) -> None:
-        request = device.file.upload_request()
+        request = device.call(lambda file: file.upload_request())
         if request:
+            self._report.note("uploads")
             self._send("upload", device, frames.dump(request))
 
     def _on_upload(self, device: SimulatedDevice, content: bytes) -> None:
@@ -106,19 +153,24 @@ class Traffic:
         try:
             answer = self._server.call(work)
         except SynclineError as error:
-            self._note(error)
+            self._note(device, error)
+            device.call(lambda file: file.offer_again())
             return
         self._send("answer", device, frames.dump(answer.dump()))
 
     def _on_answer(self, device: SimulatedDevice, content: bytes) -> None:
-        device.file.accept_upload(frames.load(content))
+        told = device.call(lambda file: file.accept_upload(frames.load(content)))
+        if told.gap and told.last < device.included:  # what the engine takes for a lost time
+            device.needs_hello = True
+            device.call(lambda file: file.offer_again())
 
     def download(self, device: SimulatedDevice) -> None:
         if device.stream is None:
             self._ask(device)
 
     def _ask(self, device: SimulatedDevice, *, named: bool = False) -> None:
-        self._send("download", device, frames.dump(device.file.download_request(with_buckets=named)))
+        request = device.call(lambda file: file.download_request(with_buckets=named))
+        self._send("download", device, frames.dump(request))
 
     def _on_download(self, device: SimulatedDevice, content: bytes) -> None:
         answer: list[dict[str, Any]] = []
@@ -133,59 +185,66 @@ class Traffic:
         try:
             self._server.call(collect())
         except BucketsNeededError:
-            self._stats["buckets needed"] += 1
+            self._report.note("buckets needed")
             self._ask(device, named=True)
             return
         except SynclineError as error:  # what came before it arrives all the same
-            self._note(error)
+            self._note(device, error)
         self._send("cut", device, json.dumps(answer).encode())
 
     def _on_cut(self, device: SimulatedDevice, content: bytes) -> None:
         answer = json.loads(content)
-        if self.is_faulty and answer and self._rng.random() < self._p_break:
-            answer = answer[: self._rng.randrange(len(answer))]  # the line breaks inside
-            self._stats["broken answers"] += 1
+        kept = self._rng.randrange(len(answer)) if answer else 0
+        if self._strikes("break") and answer:
+            answer = answer[:kept]  # the line breaks inside
+            self._report.strike("break")
+            self._report.tell(f"{device.name}'s download breaks off")
         self._receive(device, answer)
-        device.file.abandon()
+        device.call(lambda file: file.abandon())
 
     def _receive(self, device: SimulatedDevice, answer: list[dict[str, Any]]) -> bool:
         """False where a cut was for another state of the file, or for another program: the device begins anew."""
         for frame in answer:
             try:
-                applied = device.file.receive(frame)
+                applied = device.call(lambda file, frame=frame: file.receive(frame))  # type: ignore[misc]
             except ServerError as error:  # at the end of a stream
-                self._note(error)
+                self._note(device, error)
+                return False
+            except sqlite3.OperationalError as error:
+                self._is_full(device, error)
                 return False
             except ProtocolError as error:
                 if error.error_code != "layout":
                     raise BrokenPromiseError("a frame was refused", device.name, repr(error), frame) from error
-                self._stats["other layouts"] += 1
-                self.greet(device, is_lossy=self.is_faulty)
+                self._report.note("other layouts")
+                self.greet(device)
                 return False
-            self._stats[frame["t"]] += 1
-            self._stats["applied"] += applied is not None
+            self._report.note(frame["t"])
+            self._report.note("applied", applied is not None)
+            if applied is not None:
+                self._report.tell(f"{device.name} applies checkpoint {applied.checkpoint}")
             if frame["t"] == "commit" and applied is None:
-                self._stats["stale cuts"] += 1
+                self._report.note("stale cuts")
                 return False
             if frame["t"] == "begin" and frame["stage"]:
-                self._stats[f"stage {frame['stage']}"] += 1
+                self._report.note(f"stage {frame['stage']}")
         return True
 
     # ------------------------------------------------------------ streams
     def go_live(self, device: SimulatedDevice) -> None:
         if device.stream is None:
-            request = device.file.download_request(with_buckets=True)
+            request = device.call(lambda file: file.download_request(with_buckets=True))
             device.stream = SimulatedStream(
                 self._server, identity_of(device.user), request, has_wire=self._rng.random() < 0.7
             )
-            self._stats["streams"] += 1
+            self._report.note("streams")
 
-    def tell(self, _: SimulatedDevice) -> None:
+    def tell(self, device: SimulatedDevice) -> None:
         """The fan-out tells all who stand together what is new."""
         try:
             self._server.call(self._server.service.fan_out.step())
         except SynclineError as error:
-            self._note(error)
+            self._note(device, error)
 
     def listen(self, device: SimulatedDevice) -> None:
         if device.stream is None:
@@ -194,7 +253,7 @@ class Traffic:
         for _ in range(self._rng.randint(1, 3)):
             answer = device.stream.take()
             self.trace.update(json.dumps(answer).encode())
-            self._stats["live messages"] += bool(answer)
+            self._report.note("live messages", bool(answer))
             if not self._receive(device, answer):
                 self.hang_up(device)
                 return
@@ -203,6 +262,6 @@ class Traffic:
 
     def hang_up(self, device: SimulatedDevice) -> None:
         if device.stream is not None:
-            device.stream.end()
-            device.stream = None
-            device.file.abandon()
+            stream, device.stream = device.stream, None
+            device.call(lambda file: file.abandon())
+            stream.end()

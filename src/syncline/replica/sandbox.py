@@ -1,0 +1,140 @@
+"""A program is tried where nothing of the app's is, before it is kept: each of its statements has to compile there.
+
+In the app's file the guard cannot do that alone. SQLite tells it for whom it asks by a name only: of a trigger, a view
+or a part of a query; and what a trigger of the app's may do, a part of the program's query that has its name may not.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+from syncline.errors import ProtocolError
+from syncline.model.identifiers import quote
+from syncline.model.program import Program, ProgramTable
+from syncline.model.program_base import BOOTSTRAP
+from syncline.replica.guard import Guard
+
+_NAME = r'"(?:[^"]|"")*"'
+_TRIGGER = re.compile(
+    rf"CREATE TRIGGER {_NAME} (?:BEFORE|AFTER) (?:INSERT|DELETE|UPDATE(?: OF ({_NAME}(?:, {_NAME})*))?) ON {_NAME} "
+)
+
+
+_passed: set[str] = set()
+"""Hashes of programs that were tried in this process: each is tried once, for however many files."""
+
+PASSED_MAX = 1_000
+
+
+def try_program(program: Program) -> None:
+    """sqlite3.Error, or the ProtocolError `program_refused`, where it wants anything but its own tables and ours.
+
+    Its hash is that of its content: `Program.load` has compared them.
+    """
+    if program.hash in _passed:
+        return
+    _try(program)
+    if len(_passed) >= PASSED_MAX:
+        _passed.clear()
+    _passed.add(program.hash)
+
+
+def _try(program: Program) -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for statement in (*BOOTSTRAP, "DROP VIEW syncline_pending"):  # which the program makes anew
+            db.execute(statement)
+        guard = Guard(db, is_alone=True)
+        guard.allow(set(program.tables))
+        try:
+            with guard.defining():
+                for statement in _definitions(program):
+                    db.execute(statement)
+            views = _views(db)
+            with guard.strict():
+                for statement in (*_statements(program), *views):
+                    _compile(db, statement)
+        except sqlite3.Error as error:
+            if not guard.refused:
+                raise
+            raise refused(guard.refused) from error
+        for table in program.tables.values():
+            _require_own_parents(db, program, table.name)
+            _require_columns(db, table)
+        _require_triggers(db, program)
+
+
+def refused(what: str) -> ProtocolError:
+    said = f"The server's program wants what no program may: {what}."
+    return ProtocolError(said, hint="Do not trust this server.", code="program_refused")
+
+
+def _definitions(program: Program) -> Iterator[str]:
+    """Tables first; then what stands on them."""
+    tables = program.tables.values()
+    for table in tables:
+        ddl = table.ddl
+        yield from (ddl["table"], *ddl["ours"].values(), *ddl["our_indexes"], *ddl.get("load", {}).values())
+    yield from program.session
+    for table in tables:
+        yield from (*table.ddl["indexes"], *table.ddl["triggers"])
+    yield from program.views
+
+
+def _statements(program: Program) -> Iterator[str]:
+    for table in program.tables.values():
+        yield from _writes(table)
+        yield from table.statements.values()
+
+
+def _views(db: sqlite3.Connection) -> list[str]:
+    found = db.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
+    return [f"SELECT * FROM {quote(name)}" for (name,) in found]
+
+
+def _writes(table: ProgramTable) -> Iterator[str]:
+    """What compiles every trigger on the table, as an app's statements would."""
+    name = quote(table.name)
+    yield f"INSERT INTO {name} DEFAULT VALUES"
+    yield f"UPDATE {name} SET {', '.join(f'{quote(column)} = NULL' for column in table.columns)}"
+    yield f"DELETE FROM {name} WHERE {quote(table.key[0])} IS NULL"
+
+
+def _compile(db: sqlite3.Connection, statement: str) -> None:
+    """Parameters are looked at after the guard was asked, and nobody has them yet."""
+    try:
+        db.execute(f"EXPLAIN {statement}")
+    except sqlite3.ProgrammingError as error:
+        if "number of bindings" not in str(error):
+            raise
+
+
+def _require_own_parents(db: sqlite3.Connection, program: Program, name: str) -> None:
+    """A foreign key to a table of the app's own would forbid the app to delete there."""
+    known = {table.lower() for table in program.tables}
+    for (parent,) in db.execute('SELECT "table" FROM pragma_foreign_key_list(?)', (name,)).fetchall():
+        if parent.lower() not in known:
+            raise refused(f'a foreign key of "{name}" to "{parent}"')
+
+
+def _require_columns(db: sqlite3.Connection, table: ProgramTable) -> None:
+    found = db.execute("SELECT name FROM pragma_table_xinfo(?)", (table.name,)).fetchall()
+    if {column for (column,) in found} != set(table.columns):
+        raise refused(f'a table "{table.name}" with other columns than it says')
+
+
+def _require_triggers(db: sqlite3.Connection, program: Program) -> None:
+    """Each fires on what was tried here. One on a column that is not there would be compiled for the first time when
+    the app has a column of that name."""
+    count = 0
+    for table in program.tables.values():
+        for statement in table.ddl["triggers"]:
+            count += 1
+            form = _TRIGGER.match(statement)
+            named = re.findall(_NAME, form[1] or "") if form else ['""']
+            if not {name[1:-1].replace('""', '"') for name in named} <= set(table.columns):
+                raise refused(f'a trigger on "{table.name}" of another form')
+    if db.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'").fetchone() != (count,):
+        raise refused("a trigger where none stands")

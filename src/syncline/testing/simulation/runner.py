@@ -1,0 +1,87 @@
+"""Many histories, over several processes: what each did, which failed, and the shortest history that fails in the same
+way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from syncline.testing.simulation.oracle import BrokenPromiseError
+from syncline.testing.simulation.report import Report, nothing_yet
+from syncline.testing.simulation.script import Script
+from syncline.testing.simulation.shrink import shrink
+from syncline.testing.simulation.workloads import workload
+
+MEMORY = Path("/dev/shm")
+"""Where files need no disk, on systems that have it: durability is simulated, so nothing has to be waited for."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A checker found something: `checker` says which and of what promise, `differed` what it saw."""
+
+    checker: str
+    differed: str
+
+
+@dataclass(frozen=True)
+class Played:
+    """One history, to its end, or with its story to where it failed."""
+
+    script: Script
+    report: Report
+    failure: Failure | None
+
+
+def play(script: Script) -> Played:
+    """In a folder of its own, of which nothing is left."""
+    with _folder() as folder:
+        try:
+            report = workload(script.workload).play(script, folder)
+            report.story.clear()
+            return Played(script, report, None)
+        except BrokenPromiseError as error:
+            differed = ", ".join(str(each) for each in error.args[1:])
+            return Played(script, error.report or nothing_yet(), Failure(error.checker, differed))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with TemporaryDirectory(prefix="syncline-simulate-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def play_seed(name: str, seed: int) -> Played:
+    return play(workload(name).draw(seed))
+
+
+def play_seeds(name: str, first: int, count: int, processes: int) -> Iterator[Played]:
+    """In the order of the seeds, whoever is done first. Those that failed have their story."""
+    seeds = range(first, first + count)
+    if processes == 1:
+        yield from map(partial(play_seed, name), seeds)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(partial(play_seed, name), seeds)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def shortest(failed: Played, note: Callable[[Script], None] = lambda _: None) -> Played:
+    """The same failure, by as few steps and faults as can be. `note` is told of each script that is tried."""
+
+    def fails(script: Script) -> bool:
+        note(script)
+        found = play(script).failure
+        return found is not None and failed.failure is not None and found.checker == failed.failure.checker
+
+    return play(shrink(failed.script, fails))

@@ -1,0 +1,74 @@
+"""`syncline simulate`: figures, progress, and the story of a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Syncline
+
+from syncline.replica import apply
+from syncline.testing.simulation import runner
+from syncline.testing.simulation.acts import draw
+from syncline.testing.simulation.script import Script
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Histories of a few steps."""
+
+    def draw_short(name: str, seed: int) -> Script:
+        often = {"app": 60.0, "download": 60.0, "deliver": 90.0}
+        return draw(name, seed, steps=40, often=often)
+
+    monkeypatch.setattr("syncline.testing.simulation.acts.draw", draw_short)
+
+
+def test_figures_in_words(short: None, syncline: Syncline) -> None:
+    told = syncline("simulate", "--seeds", "2", "--processes", "1")
+    assert told.status == 0
+    assert "2 histories of anything: all promises kept." in told.out
+    assert "Looks: P1 " in told.out
+
+
+def test_the_same_seeds_tell_the_same(short: None, syncline: Syncline) -> None:
+    one, two = (syncline("simulate", "--seeds", "2", "--first-seed", "5", "--processes", "1", "--json") for _ in "12")
+    assert one.json["seeds"] == one.json["histories"] == 2
+    assert one.json["failures"] == []
+    for name in ("events", "operations", "faults", "crashes", "looks", "trace"):
+        assert one.json[name] == two.json[name], name
+    assert one.json["looks"]["P10"] > 0
+
+
+def test_a_failure_is_told_as_a_short_story_and_can_be_played_again(
+    short: None, syncline: Syncline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(apply._Apply, "_rebase", lambda *_: None)
+    arguments = ("simulate", "--seeds", "6", "--processes", "1", "--json", "--save", str(tmp_path))
+    told = syncline(*arguments)
+    assert told.status == 1
+    failure = told.json["failures"][0]
+    assert failure["promise"].startswith("P10")
+    assert 0 < failure["steps"] < 20
+    assert any("updates" in line or "inserts" in line or "deletes" in line for line in failure["story"])
+    saved = tmp_path / f"anything-{failure['seed']}.json"
+    assert failure["again"] == f"syncline simulate --play {saved}"
+    again = syncline("simulate", "--play", str(saved))
+    assert again.status == 1
+    assert f"Seed {failure['seed']} broke: P10" in again.out
+    monkeypatch.undo()
+    assert runner.play(Script.load(saved)).failure is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--workload", "nurses"), 'There is no workload "nurses"'),
+        (("--play", "missing.json"), '"missing.json" cannot be played'),
+        (("--seeds", "0"), "--seeds"),
+    ],
+)
+def test_wrong_use(syncline: Syncline, arguments: tuple[str, ...], said: str) -> None:
+    told = syncline("simulate", *arguments)
+    assert told.status == 2
+    assert said in told.err

@@ -1,0 +1,134 @@
+"""What a nurse may not see is in no byte on her device: not in the file, its log, a free page, or a line that is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.scenarios import wall
+from tests.scenarios.test_paged_downloads import catch_up, download
+from tests.scenarios.wall import Company, Lines, Walled
+
+from syncline.replica.retry import dismiss
+from syncline.testing.bench import Office
+from syncline.testing.contract_downloads import TINY
+from syncline.testing.dialect import Dialect
+from syncline.testing.simulation.disks import Image, put_image, take_image
+
+STEPS = {"sqlite": 150, "postgres": 50}
+PAGE_BYTES = 4096
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    yield from wall.listening()
+
+
+@pytest.fixture
+def make_company(open_office: Callable[..., Office], dialect: Dialect) -> Callable[[int], Company]:
+    def make(seed: int) -> Company:
+        office = open_office(wall.tables(dialect), wall.CONFIG)
+        office.service.downloads.paging = TINY
+        return Company(office, seed)
+
+    return make
+
+
+@pytest.fixture
+def company(make_company: Callable[[int], Company]) -> Company:
+    return make_company(1)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whatever_happens_no_byte_is_of_somebody_elses_patients(
+    make_company: Callable[[int], Company], lines: Lines, dialect: Dialect, seed: int
+) -> None:
+    """P8, P9: reassignments, dismissals, filters, moved and deleted rows, hidden columns, refused and conflicting edits,
+    pages that break off, old readers, crashes. After each step every byte of every device is searched."""
+    company = make_company(seed)
+    devices = [Walled(company, user, number) for number, user in enumerate(("ann", "ben", "ann"))]
+    for _ in range(STEPS[dialect.name]):
+        company.step(devices)
+    for device in devices:
+        device.end_reading()
+        company.sync(device)
+    assert not wall.canaries_in(lines.text.encode()), "in what was logged"
+
+
+def test_a_dismissed_nurse_keeps_nothing_of_what_she_had(company: Company) -> None:
+    """P9: large rows and BLOBs too, what she had changed, what had been refused, and the names of the buckets."""
+    ann = Walled(company, "ann", 1)
+    while len(company.allowed("ann")) < 40:
+        company.admit()
+    company.sync(ann)
+    assert ann.look() >= company.allowed("ann")
+    for _ in range(4):
+        company.edit(ann)
+    company.upload(ann)
+    company.office.execute("UPDATE visits SET summary = 'of the office'")
+    company.remove(ann)
+    company.dismiss("ann")
+    company.sync(ann)
+    assert not ann.phone.file.pending() and not ann.keys("patients")
+    for rejection in ann.phone.rejections():
+        assert dismiss(ann.phone.file.store.connection, rejection)
+    ann.phone.file.store.truncate_log()
+    assert ann.look() == set()
+
+
+def test_pages_of_a_patient_who_is_taken_away_meanwhile_are_thrown_away(company: Company) -> None:
+    """P8: they are staged already, and never become rows."""
+    for _ in range(6):
+        company.admit()
+    company.assign_all("ann")
+    ann = Walled(company, "ann", 1)
+    while not ann.look():
+        assert download(ann.phone) == "pause"
+    company.dismiss("ann")
+    company.office.checkpoint()
+    catch_up(ann.phone)
+    ann.phone.file.purge()
+    assert ann.look(is_in_step=True) == set()
+
+
+def test_an_old_reader_of_the_apps_holds_it_up_until_it_ends_and_no_longer(company: Company) -> None:
+    """P9: and the status says so until then."""
+    ann = Walled(company, "ann", 1)
+    company.assign_all("ann")
+    ann.sync()
+    ann.begin_reading()
+    company.dismiss("ann")
+    ann.sync()
+    assert ann.phone.file.state().purge_pending and ann.look(), "the reader still sees it"
+    ann.end_reading()
+    assert ann.phone.file.purge() and not ann.phone.file.state().purge_pending
+    assert ann.look() == set()
+
+
+def test_a_crash_in_the_middle_of_the_purge_is_made_up_for(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P9: before the log is folded into the file, in the middle of that, after it, and before the log is emptied."""
+    ann = Walled(company, "ann", 1)
+    company.assign_all("ann")
+    ann.sync()
+    company.dismiss("ann")
+    with monkeypatch.context() as dying:
+        dying.setattr(type(ann.phone.file.store), "truncate_log", lambda store: False)
+        ann.sync()
+    before = take_image(ann.phone.path)
+    assert wall.canaries_in(before.database + before.log)
+    ann.phone.file.store.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    after = take_image(ann.phone.path)
+    pages = len(after.database) // PAGE_BYTES
+    assert before.database != after.database and after.log
+    torn = [
+        Image(after.database[: at * PAGE_BYTES] + before.database[at * PAGE_BYTES :], before.log)
+        for at in (1, pages // 2)
+    ]
+    for image in (before, *torn, after):
+        ann.phone.file.close()
+        put_image(ann.phone.path, image)
+        ann.phone.file = ann.phone._open()
+        assert ann.phone.file.state().purge_pending
+        assert ann.phone.file.purge()
+        assert ann.look() == set()
+        assert not ann.keys("patients")
