@@ -8,7 +8,7 @@ KILLS  ?= 200
 SEED   ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check kills bench bench-quick bench-waits bench-postgres format clean
+.PHONY: help run test check kills bench bench-quick bench-waits bench-long bench-postgres format clean
 
 help:
 	@echo "make run     the home-care demo (make run ARGS=--once: one working day, then a summary)"
@@ -18,6 +18,7 @@ help:
 	@echo "make simulate   500 histories of the simulator (make simulate ARGS='--seeds 20000')"
 	@echo "make bench   the benchmark, each figure beside plain SQLite's; make bench-quick: smaller, in some minutes"
 	@echo "make bench-waits   how long a busy host waits because Syncline stands beside it"
+	@echo "make bench-long   what a million edits leave behind (make bench-long ARGS='--edits 20000': in some minutes)"
 	@echo "make bench-postgres   what it costs a PostgreSQL host (make bench-postgres ARGS=--quick: in some minutes)"
 	@echo "make format  put the code into the project's format"
 
@@ -54,6 +55,9 @@ bench-quick: $(STAMP)
 
 bench-waits: $(STAMP)
 	@$(BIN)/python -m bench.host_waits $(ARGS)
+
+bench-long: $(STAMP)
+	@$(BIN)/python -m bench.long_lives $(ARGS)
 
 bench-postgres: $(STAMP)
 	@$(BIN)/python -m bench.postgres $(ARGS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Syncline
 
+from syncline.cli import simulate
 from syncline.replica import apply
 from syncline.testing.simulation import runner
 from syncline.testing.simulation.acts import draw
@@ -44,8 +45,9 @@ def test_a_failure_is_told_as_a_short_story_and_can_be_played_again(
     short: None, syncline: Syncline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(apply._Apply, "_rebase", lambda *_: None)
-    arguments = ("simulate", "--seeds", "6", "--processes", "1", "--json", "--save", str(tmp_path))
-    told = syncline(*arguments)
+    monkeypatch.setattr(simulate, "SHRUNK_MAX", 1)
+    monkeypatch.setattr(runner, "ATTEMPTS_MAX", 40)
+    told = syncline("simulate", "--seeds", "4", "--processes", "1", "--json", "--save", str(tmp_path))
     assert told.status == 1
     failure = told.json["failures"][0]
     assert failure["promise"].startswith("P10")

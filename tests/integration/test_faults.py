@@ -207,9 +207,10 @@ class Nurse:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_after_any_fault_all_arrives_by_itself(step: str, company: Company) -> None:
-    """P1, P2, P3, P5: nothing is lost or doubled, and no new write is needed."""
+    """P1, P2, P3, P5: nothing is lost or doubled, and no new write is needed. P18: to the server it is an ordinary day."""
     first = list(STEPS).index(step) * len(FAULTS)
     nurses = [Nurse(company, first + number, step, fault) for number, fault in enumerate(FAULTS)]
     with ThreadPoolExecutor(len(nurses)) as pool:
         failed = [told for told in pool.map(Nurse.go_through_it, nurses) if told]
     assert not failed, "\n".join(failed)
+    assert "Traceback" not in company.servers[0].log(), "a peer that goes away is nothing unforeseen"

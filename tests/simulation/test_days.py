@@ -61,7 +61,7 @@ def _played(script: Script, folder: Path) -> Report:
 # ---------------------------------------------------------------- determinism
 def test_the_same_script_is_the_same_day_in_any_process(tmp_path: Path) -> None:
     """Whatever the order in which Python keeps its sets."""
-    script = draw("general", 3, steps=20)
+    script = draw("general", 3, steps=12)
     program = (
         "import sys\nfrom pathlib import Path\nfrom syncline.testing.simulation.days import play\n"
         "from syncline.testing.simulation.script import Script\n"
@@ -69,12 +69,11 @@ def test_the_same_script_is_the_same_day_in_any_process(tmp_path: Path) -> None:
     )
     script.save(tmp_path / "script.json")
     traces = {_played(script, tmp_path / "here").trace}
-    for seed in ("1", "2"):
-        (folder := tmp_path / seed).mkdir()
-        arguments = [sys.executable, "-c", program, str(tmp_path / "script.json"), str(folder)]
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True, timeout=120)
-        traces.add(ended.stdout.strip())
+    (folder := tmp_path / "there").mkdir()
+    arguments = [sys.executable, "-c", program, str(tmp_path / "script.json"), str(folder)]
+    environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}
+    ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    traces.add(ended.stdout.strip())
     assert len(traces) == 1
 
 

@@ -30,6 +30,7 @@ SETTLED: dict[str, Any] = {
         ("migrate", "prune", "wait", "skew", "skew_server", "clone", "restore", "restore_server", "reconfigure"), 0.0
     )
 }
+RIVALS: dict[str, Any] = {"often": {**SETTLED["often"], "app": 40, "office": 40, "reassign": 0, "go_live": 0}}
 
 
 async def _nothing(*_: Any, **__: Any) -> None:
@@ -154,8 +155,8 @@ FOCUSED = {
     "a cut is applied statement by statement": DEATHS,
     "a checkpoint is written statement by statement": DEATHS,
     "an upload's effect is committed apart from its number": DEATHS,
-    "whoever arrives last wins": SETTLED,
-    "what lost is not recorded": SETTLED,
+    "whoever arrives last wins": RIVALS,
+    "what lost is not recorded": RIVALS,
     "two copies of a file are one device": COPIES,
 }
 """Of these planted bugs: what happens more often than usual, so that a few histories are enough."""

@@ -344,6 +344,7 @@ def server_error(frame: dict[str, Any]) -> ServerError:
 def connect(path: str | Path, prepare: Prepare | None = None) -> sqlite3.Connection:
     """An ordinary connection for the app: WAL, foreign keys on."""
     connection = sqlite3.connect(str(path), timeout=10.0)
+    connection.execute("PRAGMA temp_store = MEMORY")
     if prepare:
         prepare(connection)
     connection.execute("PRAGMA foreign_keys = ON")

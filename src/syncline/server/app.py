@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -172,14 +172,14 @@ def _no_longer_than_token(message: dict[str, Any], identity: Identity) -> dict[s
 
 
 async def _body(request: Request) -> bytes:
-    """The request's body, given up as soon as it passes the limit, or nothing more of it comes."""
+    """The request's body, given up as soon as it passes the limit, nothing more of it comes, or the device is gone."""
     body = bytearray()
     chunks = request.stream()
     while True:
         try:
             async with asyncio.timeout(limits.SILENCE_SECONDS_MAX):
                 chunk = await anext(chunks, None)
-        except TimeoutError as error:
+        except (TimeoutError, ClientDisconnect) as error:
             hint = "Nothing is lost: the device tries again."
             raise ServerError("The request broke off on its way.", hint=hint, code="timed_out") from error
         if chunk is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from syncline.clock import Clock
 from syncline.errors import SourceBusyError
+from syncline.log import logger
 from syncline.model.scopes import Plan
 from syncline.protocol import frames
 from syncline.protocol.cursor import cursor_text, parse_cursor
@@ -27,6 +28,8 @@ from syncline.server.job import Job, JobRequest, Paging
 from syncline.server.job_token import JobToken
 from syncline.server.seal import Seal
 from syncline.source.port import Claims, Cursor, Cut, Page, Since, Source, Survey, Walk
+
+_log = logger("downloads")
 
 MarkerWait = Callable[[], Awaitable[None]]
 """Returns when the sequencer has taken everything that was committed before the call."""
@@ -149,6 +152,7 @@ class Downloads:
             known = (position.cursor,) if position.cursor else ()
             survey = await self._source.read_survey(claims, known)
             if not survey.valid:  # a cursor of a lost time: everything anew
+                _log.info("device %s stands in a time that is not known here, and downloads everything anew", device)
                 position = position.anew()
                 continue
             found = await self._attempt(device, claims, position, survey)

@@ -15,6 +15,9 @@ from syncline.server.parents import Parents
 from syncline.source.port import Claims, ConflictRecord, DeviceRow, RowRead, SourceRefusedError, WriteTransaction
 from syncline.values import Key, Value, same
 
+_NEVER = Stamp(-(2**63))
+"""Before every edit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -352,7 +355,9 @@ class Judge:
             server = row.values[column]
             new, was = (server if self._tx.same(table.name, column, value, server) else value for value in (new, was))
             entry = merge.policy(table.policy(column))
-            server_stamp = row.stamps.get(column, self._horizon)
+            # No stamp: nobody has changed it within the retention. If it is what the device saw, nobody has since then.
+            unchanged = _NEVER if same(server, was) else self._horizon
+            server_stamp = row.stamps.get(column, unchanged)
             merged = entry.decide(Change(was=was, server=server, new=new, stamp=stamp, server_stamp=server_stamp))
             if not same(merged.value, server) or entry.rebase == "add":
                 sets[column] = merged.value

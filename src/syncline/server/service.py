@@ -165,6 +165,13 @@ class Service:
         if hello.schema_version is not None:
             details["schema_version"] = str(hello.schema_version)
         registration = await self.source.register(hello.device, hello.nonce, identity.user, hello.included, details)
+        if hello.device and registration.identity == "new":
+            _log.info(
+                "device %s of %s takes the place of %s: a file or the source was restored, or the file was copied",
+                registration.device,
+                identity.user,
+                hello.device,
+            )
         head = await self.source.read_head()
         return HelloAnswer(
             protocol=PROTOCOL_VERSION,

@@ -35,6 +35,7 @@ def open_database(
         check_same_thread=False,
         cached_statements=1000,
     )
+    connection.execute("PRAGMA temp_store = MEMORY")  # no row stays behind in a temporary file of the system's
     if prepare:
         prepare(connection)
     return connection

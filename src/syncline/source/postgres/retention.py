@@ -41,10 +41,13 @@ class _Sweep:
 
 
 _OLD_OUTCOME = (
-    "at_us < {bound} AND EXISTS(SELECT FROM syncline.device d WHERE d.device = outcome.device "
-    "AND (outcome.number <= d.floor OR coalesce(d.seen_us, 0) < {bound}))"
+    "at_us < {bound} AND EXISTS(SELECT FROM syncline.device d JOIN syncline.included i USING (device) "
+    "WHERE d.device = outcome.device AND (outcome.number <= d.floor "
+    "OR (coalesce(d.seen_us, 0) < {bound} AND outcome.number <= i.number "
+    "AND i.checkpoint <= (SELECT value::bigint FROM syncline.meta WHERE name = 'horizon'))))"
 )
-"""A device that is still about may stand on the outcomes above its floor (PROTOCOL_MODEL rule 11)."""
+"""A device that is still about may stand on the outcomes above its floor (PROTOCOL_MODEL rule 11); one that is not may
+come back with a cursor that is still known, as long as the cut that brings them is not behind the horizon."""
 
 SWEEPS = (
     _Sweep("entry", ("bucket", "table_name", "key"), "checkpoint <= {bound}"),

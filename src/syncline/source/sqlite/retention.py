@@ -35,10 +35,12 @@ class _Sweep:
 
 
 _OLD_OUTCOME = (
-    "at_us < :before AND EXISTS(SELECT 1 FROM syncline_device d WHERE d.device = syncline_outcome.device "
-    "AND (syncline_outcome.number <= d.floor OR coalesce(d.seen_us, 0) < :before))"
+    "at_us < :before AND EXISTS(SELECT 1 FROM syncline_device d JOIN syncline_included i ON i.device = d.device "
+    "WHERE d.device = syncline_outcome.device AND (syncline_outcome.number <= d.floor "
+    "OR (coalesce(d.seen_us, 0) < :before AND syncline_outcome.number <= i.number AND i.checkpoint <= :horizon)))"
 )
-"""A device that is still about may stand on the outcomes above its floor (PROTOCOL_MODEL rule 11)."""
+"""A device that is still about may stand on the outcomes above its floor (PROTOCOL_MODEL rule 11); one that is not may
+come back with a cursor that is still known, as long as the cut that brings them is not behind the horizon."""
 
 SWEEPS = (
     _Sweep("syncline_entry", ("bucket", "table_name", "key"), "checkpoint <= :horizon"),

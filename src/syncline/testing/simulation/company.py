@@ -50,6 +50,8 @@ ROWS = (
     "INSERT INTO assignments VALUES('u1', 'a'), ('u1', 'b'), ('u2', 'b'), ('u2', 'c')",
 )
 KEYS = {"visits": [f"v{number}" for number in range(1, 7)], "lines": [f"l{number}" for number in range(1, 5)]}
+FIRST_KEYS = ("v1", "v2", "v3", "l1", "l2")
+"""Of the visits and lines that are there from the beginning."""
 TABLES = ("patients", "visits", "lines")
 PATIENTS = ("a", "b", "c")
 LOCKED = "'locked'"
@@ -90,7 +92,8 @@ class Values:
         self._count = 0
         self._has_loose_types = has_loose_types
         self.deletes = rng.choice((0.0, 0.0, 0.2))
-        """How often rows are deleted; in some histories never, so that more is written to the same ones."""
+        """How often rows are deleted. Where they never are, devices have the first ones before anything happens, and
+        write to them rather than insert rows of the same keys."""
 
     def text(self, prefix: str) -> str:
         """Mostly one that was never seen before; now and then one that others write too."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from syncline.protocol.messages import HelloAnswer
 from syncline.replica.file import ReplicaFile
-from syncline.testing.simulation.company import KEYS, Values, insertion
+from syncline.testing.simulation.company import FIRST_KEYS, KEYS, Values, insertion
 from syncline.testing.simulation.disks import Image, put_image, take_image
 from syncline.testing.simulation.oracle import BrokenPromiseError, Done
 from syncline.testing.simulation.processes import Process
@@ -228,6 +228,8 @@ class SimulatedDevice:
         row = found.fetchone()
         drawn = values.draw(table, [column for column in columns if column.startswith("x")])
         if row is None:
+            if not values.deletes and key in FIRST_KEYS:
+                return []
             made = {"id": key, **drawn}
             db.execute(insertion(table, made), tuple(made.values()))
             whole = dict(

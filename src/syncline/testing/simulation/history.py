@@ -66,6 +66,10 @@ class Simulation:
             note_written=self._note_written,
         )
         self._acts = self._named_acts()
+        if not self._values.deletes or rng.random() < 0.5:
+            for device in self.devices:
+                self.traffic.download(device)
+                self._deliver_all()
         self.traffic.is_faulty = True
 
     @property

@@ -23,6 +23,10 @@ MEMORY = Path("/dev/shm")
 """Where files need no disk, on systems that have it: durability is simulated, so nothing has to be waited for."""
 
 
+ATTEMPTS_MAX = 300
+"""So many shorter histories are tried for each failure that is shrunk."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A checker found something: `checker` says which and of what promise, `differed` what it saw."""
@@ -84,4 +88,4 @@ def shortest(failed: Played, note: Callable[[Script], None] = lambda _: None) ->
         found = play(script).failure
         return found is not None and failed.failure is not None and found.checker == failed.failure.checker
 
-    return play(shrink(failed.script, fails))
+    return play(shrink(failed.script, fails, ATTEMPTS_MAX))

@@ -17,7 +17,7 @@ LATEST = {"visits": ("status", "note"), "lines": ("label",)}
 """The columns whose merge policy is `latest`, without those that decide the bucket."""
 COUNTED = ("visits", "n")
 """The column whose merge policy is `add`; it begins with 0."""
-MARGIN_US = 10_000
+MARGIN_US = 5_000
 """A device knows the server's clock by half the way of its hello, and SQLite's clock ticks in milliseconds."""
 
 Cell = tuple[str, str, str]
@@ -48,11 +48,13 @@ class Winners:
         """Without a column: it made or took away the row."""
         if not column:
             self._remade.append(((table, key), b""))
+            return
         self._note((table, key, column), value, None)
 
     def app_wrote(self, done: Done) -> None:
         if done.operation != "U":
             self._remade.append(((done.table, done.key), done.id))
+            return
         for column, value in done.new.items():
             self._note((done.table, done.key, column), value, done)
 
@@ -90,7 +92,7 @@ class Winners:
         if not waited <= known:  # forgotten by the retention
             return
         for (table, key, column), writes in self._writes.items():
-            if (table, key) in remade:
+            if (table, key) in remade or (table, key) not in rows:
                 continue
             value = rows[table, key][column]
             if column == COUNTED[1]:
