@@ -94,8 +94,8 @@ def play(folder: Path, token: str) -> dict[str, Any]:
 def seconds_to_timer(replica: Replica) -> float:
     """When the device would try by itself."""
     agent = replica._agent
-    assert agent is not None and agent.engine._timer is not None
-    return agent.engine._timer - time.monotonic()
+    assert agent is not None and agent.engine._course.timer is not None
+    return agent.engine._course.timer - time.monotonic()
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

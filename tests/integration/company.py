@@ -254,7 +254,6 @@ class Company:
 
     def close(self) -> None:
         for replica in self._replicas:
-            print(f"--- {replica.path.name}: {replica.status}", file=sys.stderr)
             replica.stop()
         for server in self.servers:
             server.kill()

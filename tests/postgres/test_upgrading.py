@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.conftest import INSTALLED, OLDEST
-from tests.integration.company import query, wait_for, wait_for_scope
+from tests.integration.company import PATIENCE_SECONDS, query, wait_for, wait_for_scope
 from tests.postgres.serving import PostgresCompany
 
 from syncline.testing.postgres_server import EMPTY, PostgresServer
@@ -56,7 +56,8 @@ def test_pg_upgrade_keeps_everything(servers: tuple[PostgresServer, PostgresServ
         query(ann.path, "INSERT INTO notes VALUES('n1', 'v-ada', 'meanwhile')")
         company.serve()
         ann.connectivity_changed(online=True)
-        wait_for(lambda: ann.status.pending == 0, "delivered to the new version")
+        # what is under way may still be answered by a server that is not ready: then it pauses as after any failure
+        wait_for(lambda: ann.status.pending == 0, "delivered to the new version", 3 * PATIENCE_SECONDS)
         wait_for_scope(company, "ann", ann.path)
         company.execute("UPDATE patients SET name = 'On the new version' WHERE id = 'ada'")
         wait_for_scope(company, "ann", ann.path)

@@ -75,6 +75,25 @@ def test_a_signal_does_not_put_off_what_is_due_sooner() -> None:
     assert walk(session, Event.ONLINE, now=0.1) == (session, ())
 
 
+def test_a_request_that_was_sent_into_the_gap_does_not_hold_up_what_the_signal_after_it_began() -> None:
+    """P2: the phone hears of the network while a request still waits for an answer that will never come."""
+    session, _ = walk(Session(attempts=9), Event.START)
+    for _ in range(9):
+        session, _ = walk(session, Event.UNREACHABLE, Event.TIMER, now=100.0)
+    session, effects = walk(session, Event.ONLINE, now=200.0)
+    assert (session.state, effects) == (State.GREETING, ()), "what is under way may still arrive"
+    session, effects = walk(session, Event.UNREACHABLE, now=220.0)
+    assert effects == HELLO
+    session, effects = walk(session, Event.UNREACHABLE, now=220.0)
+    assert session.state is State.WAITING and effects[-1].do is Do.TIMER, "once"
+
+
+def test_a_signal_of_long_ago_hurries_nothing() -> None:
+    session, _ = walk(live(), Event.ONLINE, now=5.0)
+    session, effects = walk(session, Event.UNREACHABLE, now=1000.0)
+    assert session.state is State.WAITING and [effect.do for effect in effects] == [Do.CLOSE, Do.TIMER]
+
+
 # ---------------------------------------------------------------- not now
 @pytest.mark.parametrize(
     "events",

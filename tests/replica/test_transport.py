@@ -37,12 +37,19 @@ def transport(answer: Answer, token: Any = "token") -> HttpTransport:
 
 
 def ours(content: Any) -> httpx.Response:
-    return httpx.Response(200, headers={"content-type": MEDIA_TYPE}, content=content)
+    body = iter([content]) if isinstance(content, bytes) else content  # not read before it is asked for
+    return httpx.Response(200, headers={"content-type": MEDIA_TYPE}, content=body)
 
 
 def refusal(status: int, code: str, retry: bool = False, **more: Any) -> Answer:
-    body = {"t": "error", "code": code, "message": "because", "hint": "do this", "retry": retry, **more}
-    return lambda request: httpx.Response(status, json=body)
+    return refusal_of(
+        status, {"t": "error", "code": code, "message": "because", "hint": "do this", "retry": retry, **more}
+    )
+
+
+def refusal_of(status: int, body: dict[str, Any]) -> Answer:
+    content = json.dumps(body).encode()
+    return lambda request: httpx.Response(status, headers={"content-type": "application/json"}, content=iter([content]))
 
 
 def test_requests_are_packed_frames_with_the_token() -> None:
@@ -92,7 +99,7 @@ def test_a_download_is_cut_into_frames_that_know_their_bytes() -> None:
         (lambda request: httpx.Response(302, headers={"location": "http://hotel"}), UnreachableError, "captive_portal"),
         (lambda request: httpx.Response(404, text="not here"), UnreachableError, "not_syncline"),
         (lambda request: httpx.Response(502, text="bad gateway"), ServerError, "overloaded"),
-        (lambda request: httpx.Response(403, json={"detail": "WAF"}), UnreachableError, "not_syncline"),
+        (refusal_of(403, {"detail": "WAF"}), UnreachableError, "not_syncline"),
     ],
 )
 def test_what_an_answer_means(answer: Answer, error: type[SynclineError], code: str) -> None:

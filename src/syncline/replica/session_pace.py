@@ -21,6 +21,10 @@ SIGNAL_SECONDS_MIN = 1.0
 SIGNAL_SECONDS_MAX = 32.0
 """Between two rounds that are begun because the network came back."""
 
+NOTED_SECONDS = 60.0
+"""A request that fails within this time after a signal may have been sent into the gap before it: none is under way for
+longer, but for streams."""
+
 SIGNALS_STABLE_SECONDS = 90.0
 """A network that was quiet for this long is trusted again."""
 

@@ -133,6 +133,8 @@ class Session:
     """When the last of them was begun."""
     is_signalled: bool = False
     """The timer of `waiting` begins the next one."""
+    noted: float = NEVER
+    """When such a signal came last while something was under way that may have been doomed before it."""
     stream: bool = False
     poll: bool = False
     """Long polls stand in for a WebSocket."""

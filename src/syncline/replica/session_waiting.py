@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from syncline import limits
 from syncline.replica import session_pace as pace
-from syncline.replica.session_state import Do, Effect, Facts, Session, State, Step
+from syncline.replica.session_state import NEVER, Do, Effect, Facts, Session, State, Step
 
 
 def ignore(session: Session, facts: Facts) -> Step:
@@ -87,8 +87,8 @@ def greet_signalled(session: Session, facts: Facts) -> Step:
 
 
 def note_online(session: Session, facts: Facts) -> Step:
-    """There is a network: what is under way goes on."""
-    return replace(session, offline=False), ()
+    """There is a network: what is under way goes on, and if it fails all the same it was sent into the gap before."""
+    return replace(session, offline=False, noted=facts.now), ()
 
 
 def postpone(session: Session, facts: Facts) -> Step:
@@ -143,7 +143,13 @@ def wait_unreachable(session: Session, facts: Facts) -> Step:
     if session.offline:
         return go_offline(session, facts)
     session, effects = wait(session, facts)
-    return replace(session, unreachable=session.state is State.WAITING), effects
+    if session.state is not State.WAITING:
+        return session, effects
+    session = replace(session, unreachable=True)
+    if facts.now - session.noted > pace.NOTED_SECONDS:
+        return session, effects
+    session, sooner = come_online(replace(session, noted=NEVER), facts)
+    return session, (*(each for each in effects if each.do is Do.CLOSE), *sooner) if sooner else effects
 
 
 def note_stream_end(session: Session, facts: Facts) -> Session:

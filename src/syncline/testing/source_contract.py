@@ -344,7 +344,8 @@ class SourceContract(
         again = self._hello(bench, first.device, first.nonce)
         lost_answer = self._hello(bench, first.device, first.nonce)
         used = self._hello(bench, first.device, lost_answer.nonce)
-        copied = self._hello(bench, first.device, again.nonce)
+        copied = self._hello(bench, first.device, first.nonce)
+        assert lost_answer.nonce == again.nonce, "what the network repeats late voids nothing"
         assert [r.identity for r in (first, again, lost_answer, used, copied)] == [
             "new",
             "known",
