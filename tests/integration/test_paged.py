@@ -38,9 +38,9 @@ from syncline.server.job import Job
 from syncline.server.service import Service
 def tell(owner, name):
     real = getattr(owner, name)
-    def told(self, *arguments):
+    def told(self, *arguments, **named):
         print(f"<{name}>", file=sys.stderr, flush=True)
-        return real(self, *arguments)
+        return real(self, *arguments, **named)
     setattr(owner, name, told)
 tell(Job, "begin"); tell(Job, "resume"); tell(Service, "upload")
 """

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
-from syncline.errors import ProtocolError, ServerError
+from syncline.errors import ProtocolError
 from syncline.replica.course import Ask, Request
 from syncline.replica.transport import Transport
 
@@ -26,7 +26,7 @@ class VerifyTransport(Protocol):
 def verify_over(transport: Transport, request: Request) -> list[dict[str, Any]] | None:
     """The answer to VERIFY or VERIFIED."""
     if not isinstance(transport, VerifyTransport):
-        raise ServerError("This transport carries no verifications.", code="cannot_verify")
+        raise ProtocolError("This transport carries no verifications.", code="cannot_verify")
     if request.ask is Ask.VERIFY:
         answer = list(islice(transport.verify(request.message), FRAMES_MAX + 1))
         if len(answer) > FRAMES_MAX:

@@ -27,7 +27,6 @@ _MAY_MORE = (
     "OR EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid))"
 )
 _TRIES = 3
-CODE = "capture_owner"
 
 
 def hand_over_sql(capture: Capture, role: str) -> str:
@@ -138,11 +137,13 @@ def _finding(owner: str, wanted: str, *, is_mighty: bool) -> Finding:
     what = f"Capture runs with the rights of {quote(owner)}"
     if is_mighty:
         what += ", and who may alter a captured column's type chooses functions that run with them."
-        return Finding(what, "Run: syncline provision, as that role, which gives it to one of its own.", CODE)
+        return Finding(
+            what, "Run: syncline provision, as that role, which gives it to one of its own.", "capture_owner"
+        )
     what += ", and not of a role of its own: that role may not make one."
     made = f"CREATE ROLE {wanted} NOLOGIN; GRANT {wanted} TO {quote(owner)};"
     remedy = f"If others may alter captured tables, have who may create roles type: {made} Then: syncline provision"
-    return Finding(what, remedy, CODE, is_note=True)
+    return Finding(what, remedy, "capture_owner", is_note=True)
 
 
 async def take_away(db: asyncpg.Connection, role: str) -> None:
