@@ -1,7 +1,8 @@
-"""docs/testing.md: the relay's example runs, and what is named is there."""
+"""docs/testing.md: its examples run, and what is named is there."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from tests.integration.company import Company, token
 
-from syncline.testing import relay
+from syncline.testing import pair, relay
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+INSPECTIONS = Path(__file__).parents[2] / "examples" / "inspections"
 SECTION = PAGE.split("## A network that breaks\n")[1].split("\n## ")[0]
 
 
@@ -40,3 +42,32 @@ def test_every_fault_and_every_call_of_the_relay_is_named() -> None:
     calls = {name for name in dir(relay.Relay) if not name.startswith("_")}
     named = set(re.findall(r"\b\w+\b", SECTION))
     assert calls - named <= {"close", "is_frozen", "wait_until_broken"}  # others say it
+
+
+# ---------------------------------------------------------------- two devices
+PAIR = PAGE.split("## Two devices in a test\n")[1].split("\n## ")[0]
+
+
+def test_the_example_of_the_pair_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its conftest.py and its test, in the example's folder; as a project of its own it runs in tests/integration."""
+    monkeypatch.chdir(INSPECTIONS)
+    app = importlib.util.spec_from_file_location("inspections_of_the_page", INSPECTIONS / "inspections.py")
+    assert app is not None and app.loader is not None
+    inspections = importlib.util.module_from_spec(app)
+    app.loader.exec_module(inspections)
+    names: dict[str, Any] = {"Inspections": inspections.Inspections}
+    conftest, test = re.findall(r"^```python\n(.*?)^```$", PAIR, re.DOTALL | re.MULTILINE)
+    assert '@pytest.fixture(scope="session")\n' in conftest
+    for block in (conftest.replace('@pytest.fixture(scope="session")\n', ""), test):
+        exec(compile(block, "docs/testing.md", "exec"), names)
+    (test_of_the_page,) = [value for name, value in names.items() if name.startswith("test_")]
+    with pair.Pair(names["syncline_settings"](), tmp_path) as made:
+        test_of_the_page(made)
+
+
+def test_all_that_a_pair_can_is_named() -> None:
+    named = set(re.findall(r"\b\w+\b", PAIR))
+    fields = set(pair.PairSettings.__dataclass_fields__)
+    told_otherwise = {"close", "name", "user", "is_running", "catch_up", "checkpoint", "online", "settings"}
+    calls = {name for each in (pair.Device, pair.Pair, pair.Server, pair.Source) for name in dir(each)}
+    assert fields | {name for name in calls if not name.startswith("_")} - told_otherwise <= named

@@ -325,5 +325,9 @@ def test_a_captive_portal_and_its_kin_are_no_server() -> None:
 
 
 def test_logging_is_as_it_was() -> None:
-    """What the tests above listened to is not left switched on."""
-    assert logging.getLogger("syncline").propagate
+    """What is listened to is not left switched on."""
+    logger = logging.getLogger("syncline")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    with Logs(CANARY):
+        assert (logger.level, logger.propagate, list(logger.handlers)) != before
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before

@@ -254,6 +254,8 @@ class Company:
 
     def close(self) -> None:
         for replica in self._replicas:
+            with contextlib.suppress(syncline.SynclineError, OSError, sqlite3.Error):  # its file may be gone
+                print(f"--- {replica.path.name}: {replica.status}", file=sys.stderr)
             replica.stop()
         for server in self.servers:
             server.kill()

@@ -15,7 +15,7 @@ from syncline import Replica, ReplicaError
 from syncline.model.program import SQLITE_MIN
 
 ROOT = Path(__file__).parents[2]
-REPLICA_TESTS = ("apply", "capture", "cut", "install", "outbox", "own_objects", "stage")
+REPLICA_TESTS = ("apply", "capture", "cut", "install", "outbox", "own_objects", "stage", "temporary_files")
 """Of tests/replica: what runs the program's SQL and ours."""
 
 

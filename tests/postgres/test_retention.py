@@ -35,7 +35,8 @@ class Feed:
             "INSERT INTO syncline.truth VALUES('t', '1', '[]', 1), ('t', '2', '[]', 2);"
             "INSERT INTO syncline.device(device, owner, floor, seen_us) VALUES('about', 'ann', 1, 9), ('gone', 'ben', 0, 1);"
             "INSERT INTO syncline.outcome(device, number, at_us) VALUES('about', 1, 1), ('about', 2, 1), ('gone', 1, 1), "
-            "('gone', 2, 7)"
+            "('gone', 2, 7);"
+            "INSERT INTO syncline.included VALUES('about', 2, 1), ('gone', 2, 1)"
         )
 
     def prune(self, term: str = "term", before_us: int = 3, steps_max: int = 1000) -> int:

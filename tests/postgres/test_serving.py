@@ -69,6 +69,44 @@ def test_postgresql_restarts_under_a_running_server(open_company: OpenCompany, m
     assert company.execute("SELECT count(*) FROM audit") == [(1,)]
 
 
+HELD = """
+import asyncio, sys
+from pathlib import Path
+from syncline import limits
+limits.PAGE_ROWS_MAX, limits.PROGRESS_BYTES_TARGET = 1, 1
+from syncline.server.job import Job
+next_page = Job._next_page
+async def held(self):
+    print("<page>", file=sys.stderr, flush=True)
+    while not Path("go-on").exists():
+        await asyncio.sleep(0.01)
+    return await next_page(self)
+Job._next_page = held
+"""
+"""One row a page; what comes after the first page waits for the test."""
+
+
+def test_postgresql_restarts_in_the_middle_of_an_answer(open_company: OpenCompany) -> None:
+    """P2, P18: the device is told why its answer ends, and goes on with the page after; the log has a line of it, and
+    nothing that looks like a fault of ours."""
+    company = open_company(durable=True)
+    server = company.serve(HELD)
+    ann = company.device("ann")
+    reasons: list[str | None] = []
+    ann.on("status", lambda status: reasons.append(status.reason))
+    ann.start()
+    wait_for(lambda: "<page>" in server.log(), "an answer has begun")
+    company.server.stop("immediate")
+    (company.folder / "go-on").touch()
+    wait_for(lambda: "source_unreachable" in reasons, "she is told")
+    company.hang_up()
+    company.server.start()
+    wait_for_scope(company, "ann", ann.path)
+    told = [line for line in server.log().splitlines() if "broke off" in line]
+    assert told and all("of ann" in line and "[source_unreachable]" in line for line in told)
+    assert "Traceback" not in server.log()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_without_postgresql_a_server_does_not_start_and_says_so(open_company: OpenCompany, workers: str) -> None:
     """P18."""

@@ -19,13 +19,15 @@ PAGES = 4
 
 
 class PagedOffice(Office):
-    """Answers a first download with one page at a time. `breaks_at`: a page after which the line goes dead, once."""
+    """Answers a first download with one page at a time. `breaks_at`: a page after which the line goes dead, once, or
+    after which `last_word` is said."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         self.rows = {number: (number, "p", "planned", 0, None) for number in range(PAGES * 10)}
         self.breaks_at = 0
+        self.last_word: dict[str, Any] | None = None
         self.asked: list[tuple[int, int]] = []
 
     def download(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -41,6 +43,8 @@ class PagedOffice(Office):
         yield put("visits", *list(self.rows.values())[done * 10 : done * 10 + 10])
         if self.breaks_at == done + 1:
             self.breaks_at = 0
+            if self.last_word is not None:
+                yield self.last_word
             return
         told = {"rows": done * 10 + 10, "bytes": 500, "total_rows": 40}
         yield {"t": "progress", "token": str(done + 1), **told}
@@ -78,3 +82,16 @@ def test_an_answer_without_an_end_is_taken_for_a_broken_line(replica: Replica, o
     office.breaks_at = 3
     report = replica.sync(timeout=20)
     assert [done for done, _ in office.asked] == [0, 1, 2, 2, 3] and report.downloaded_rows == 41
+
+
+@pytest.mark.parametrize("code", ["schema_moving", "internal"])
+def test_an_answer_that_ends_in_an_error_is_tried_again(replica: Replica, office: PagedOffice, code: str) -> None:
+    """P2, P18: what was put aside stays, whoever waits goes on waiting, and the status says what the server said."""
+    office.breaks_at = 3
+    office.last_word = {"t": "error", "code": code, "message": "no", "hint": "", "retry": True, "retry_after": 0.1}
+    reasons: set[str | None] = set()
+    replica.on("status", lambda status: reasons.add(status.reason))
+    report = replica.sync(timeout=20)
+    assert [done for done, _ in office.asked] == [0, 1, 2, 2, 3] and report.downloaded_rows == 41
+    assert code in reasons and office.hellos <= 2
+    assert replica.status.reason is None and replica.status.pending == 0

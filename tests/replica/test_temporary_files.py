@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from tests.integration.company import environment
 
-_IN_CREATE = 0x100
+_IN_MODIFY, _IN_CREATE = 0x2, 0x100
+"""A newer SQLite makes files without a name (O_TMPFILE): of these only the writing is told."""
 _EVENT = struct.Struct("iIII")
 
 DEVICE = """
@@ -49,10 +50,10 @@ bench.file.close()
 
 @contextmanager
 def watched(folder: Path) -> Iterator[list[str]]:
-    """The names of all files that were made there, gone again or not."""
+    """The names of all files that were made or written there, gone again or not."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(os.O_NONBLOCK)
-    assert descriptor >= 0 and libc.inotify_add_watch(descriptor, os.fsencode(folder), _IN_CREATE) >= 0
+    assert descriptor >= 0 and libc.inotify_add_watch(descriptor, os.fsencode(folder), _IN_MODIFY | _IN_CREATE) >= 0
     made: list[str] = []
     try:
         yield made

@@ -6,19 +6,24 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from tests.replica.messages import BUCKET
+from tests.replica.messages import BUCKET, Bench, put
 from tests.replica.office import Office, execute, until
 
 from syncline import Replica
 from syncline.errors import ConfigError, ProtocolError, ServerError, UnreachableError
 from syncline.model.digest import Tally, hash_of_values
 from syncline.protocol.verify import CAPABILITY
+from syncline.replica.course import VERIFY_AGAIN_SECONDS, Ask, Course, Request
+from syncline.replica.session import State
 from syncline.replica.transport import BucketsNeededError
 from syncline.replica.verifier import LOOK_SECONDS, RETRY_SECONDS, due_us
+from syncline.replica.verify import Verification
 from syncline.testing.world import SECOND_US, VirtualClock
 
 HOUR = 3600
@@ -35,6 +40,7 @@ class VerifyingOffice(Office):
         self.repairs: list[dict[str, Any]] = []
         self.keys_max = 100
         self.trouble: list[Exception] = []
+        self.last_words: list[dict[str, Any]] = []
         self.is_moved = False
 
     def hello(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +70,7 @@ class VerifyingOffice(Office):
                 "rows": [digest.rows for digest in found.values()],
                 "sums": sums,
             }
-            yield {"t": "pause", "token": "half way"}
+            yield self.last_words.pop() if self.last_words else {"t": "pause", "token": "half way"}
         else:
             yield {"t": "verified", "table": message["table"], "checkpoint": self.head}
 
@@ -225,6 +231,54 @@ def test_a_line_that_breaks_in_the_middle_is_waited_for(
     assert (report.tables, report.not_compared) == (2, ())
     assert office.asked[0]["buckets"] is None or office.asked[0]["buckets"] == [BUCKET]
     assert len(office.told) == 1
+
+
+def test_a_database_that_restarts_in_the_middle_of_an_answer_is_waited_for(
+    make_replica: Callable[..., Replica], office: VerifyingOffice
+) -> None:
+    """P2, P18."""
+    office.last_words = [{"t": "error", "code": "source_busy", "message": "no", "hint": "", "retry_after": 0.1}] * 2
+    report = make_replica().verify(timeout=30)
+    assert (report.rows, report.differences, report.not_compared) == (1, (), ())
+    assert office.last_words == [] and len(office.told) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(UnreachableError("no"), VERIFY_AGAIN_SECONDS), (ServerError("", retry_after_seconds=7), 7)]
+)
+def test_one_that_somebody_waits_for_is_not_asked_again_at_once(bench: Bench, error: Exception, seconds: float) -> None:
+    """P18: whoever waits does not become a flood upon a server that is in trouble already."""
+    now = 100.0
+    course = Course(bench.file, live=False, announce=lambda *_: None, jitter=lambda: 0.5, now=lambda: now)
+    asked: list[float] = []
+
+    def step(*_: object) -> Iterator[Request]:
+        asked.append(now)
+        yield Request(Ask.VERIFY)
+
+    course.verifier = cast(Any, SimpleNamespace(step=step))
+    course.session = replace(course.session, state=State.IDLE, caught_up=True)
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            work = course.look()
+            next(work)
+            work.throw(error)
+        now += seconds - 0.1
+        assert list(course.look()) == []
+        now += 0.2
+    assert len(asked) == 3
+
+
+def test_the_last_word_of_an_answer_is_taken_for_what_the_server_says(bench: Bench) -> None:
+    """P18: an error of its own, and not something that cannot be understood."""
+    bench.cut(put("visits", (1, "p", "planned", 0, None)))
+    verification = Verification(bench.file, bench.file.receive, repair=False)
+    piece = verification.step()
+    assert next(piece).ask is Ask.VERIFY
+    with pytest.raises(ServerError) as told:
+        piece.send([{"t": "error", "code": "source_busy", "message": "no", "hint": "", "retry_after": 7}])
+    assert (told.value.code, told.value.retry_after_seconds) == ("source_busy", 7)
+    verification.close()
 
 
 def test_an_old_server_is_not_asked(

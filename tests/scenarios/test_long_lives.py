@@ -88,8 +88,11 @@ def test_what_she_sent_before_her_leave_without_hearing_so_stays_deleted(company
 
 
 # ---------------------------------------------------------------- restored
-def test_a_phone_restored_from_last_weeks_backup_is_named_as_what_it_is(company: Office) -> None:
-    """P1, P5, P22: nothing is lost or doubled, and the office's list says whose place the new device took."""
+def test_a_phone_restored_from_last_weeks_backup_is_named_as_what_it_is(
+    company: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1, P5, P22: nothing is lost or doubled; the log says what happened, and the office's list of devices whose place
+    the new one took."""
     ann = company.phone("ann")
     ann.sync()
     ann.execute("UPDATE visits SET kilometres = kilometres + 1 WHERE id = 'v-ada'")
@@ -101,12 +104,14 @@ def test_a_phone_restored_from_last_weeks_backup_is_named_as_what_it_is(company:
     company.pass_time(WEEK_SECONDS)
     ann.restart(backup)
     ann.execute("INSERT INTO notes VALUES('n-since', 'v-ada', 'after the restore')")
-    for _ in range(3):
-        try:
-            ann.sync()
-        except CopiedFileError:  # as the agent does, it says hello again
-            continue
+    with caplog.at_level(logging.INFO, "syncline"):
+        for _ in range(3):
+            try:
+                ann.sync()
+            except CopiedFileError:  # as the agent does, it says hello again
+                continue
     in_step(company, ann)
+    assert caplog.text.count(RESTORED) == 1
     assert company.execute("SELECT kilometres FROM visits WHERE id = 'v-ada'") == [(11.0,)]
     assert [row[0] for row in company.execute("SELECT id FROM notes WHERE visit_id = 'v-ada'")] == ["n-since"]
     before, since = company.wait(company.source.devices())
@@ -143,6 +148,7 @@ def test_the_server_is_restored_from_yesterday_and_the_office_hears_who_stood_in
     assert ann.execute("SELECT phone FROM patients WHERE id = 'ada'") == [("1",)]
     kept = [(each["column"], each["kind"], each["device_value"]) for each in office.conflicts()]
     assert kept == [("summary", "lost", "slept badly")]
+    assert [(each["column"], each["kind"]) for each in ann.conflicts()] == [("summary", "lost")], "she is told, too"
     assert caplog.text.count(RESTORED) == 2
     known = office.wait(office.source.devices())
     unknown = {each["replaces"] for each in known if each["replaces"]} - {each["device"] for each in known}

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from syncline.errors import ServerError, SourceBusyError
 from syncline.protocol import frames
+from syncline.server.answers import packed_frames
 from syncline.server.downloads import BucketsNeededError
+from syncline.server.job import Paging
+from syncline.source.port import Page, PageSize
 from syncline.testing.bench import Office, Phone
 from syncline.testing.contract_downloads import CONFIG, TABLES, TINY, TRUTH
 from syncline.testing.dialect import Dialect
@@ -143,3 +148,63 @@ def test_whatever_the_company_does_meanwhile_and_wherever_the_line_breaks(
         office.checkpoint()
         catch_up(ann)
         agrees(office, ann)
+
+
+def over_http(phone: Phone) -> list[dict[str, Any]]:
+    """The frames of one answer, as they arrive."""
+
+    async def collect() -> bytes:
+        answer = await phone.office.service.download(phone.identity, phone.file.download_request(with_buckets=True))
+        return b"".join([piece async for piece in packed_frames(answer, frames.GZIP, "her device")])
+
+    return [frames.load(frames.unpack(packed)) for packed in frames.FrameReader().feed(phone.office.wait(collect()))]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SourceBusyError("The database restarts.", code="source_unreachable"), "source_unreachable"),
+        (SourceBusyError("The schema is being changed.", code="schema_moving"), "schema_moving"),
+        (ValueError("nobody foresaw it"), "internal"),
+    ],
+)
+def test_the_database_restarts_in_the_middle_of_an_answer(
+    office: Office, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    """P1, P2, P6: she is told, keeps the pages that came, her cursor and her own note, and goes on from there."""
+    ann = office.phone("ann")
+    ann.hello()
+    catch_up(ann)
+    before = ann.file.state().cursor
+    office.execute("INSERT INTO assignments VALUES('ann', 'p4')")
+    office.execute("INSERT INTO visits VALUES('v40', 'p4', 1), ('v41', 'p4', 2)")
+    office.execute("UPDATE notes SET body = 'of the office'")
+    office.execute("UPDATE drugs SET name = 'renamed'")
+    office.checkpoint()
+    ann.execute("INSERT INTO notes VALUES('v12', 50, 'of ann')")
+    office.service.downloads.paging = Paging(PageSize(1, 100_000), progress_bytes=1)
+    read_page, reads = office.source.read_page, iter(range(100))
+
+    async def failing(*asked: Any) -> Page:
+        if next(reads) == 2:
+            raise error
+        return await read_page(*asked)
+
+    monkeypatch.setattr(office.source, "read_page", failing)
+    *came, last = over_http(ann)
+    assert (came[0]["stage"], came[-1]["t"], last["t"], last["code"]) == ("new", "progress", "error", code)
+    for frame in came:
+        ann.file.receive(frame)
+    with pytest.raises(ServerError) as told:
+        ann.file.receive(last)
+    assert told.value.code == code and told.value.retry
+    staged = ann.file.download_request()["stage"]
+    assert staged and staged["token"] == [frame["token"] for frame in came if frame["t"] == "progress"][-1]
+    assert ann.file.state().cursor == before
+    assert ann.execute("SELECT body FROM notes WHERE no = 50") == [("of ann",)]
+    again = over_http(ann)
+    assert again[0]["stage"] == "resume"
+    for frame in again:
+        ann.file.receive(frame)
+    ann.sync()
+    agrees(office, ann)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,34 @@ def test_a_crash_in_the_middle_of_the_purge_is_made_up_for(company: Company, mon
         assert ann.phone.file.purge()
         assert ann.look() == set()
         assert not ann.keys("patients")
+
+
+OPEN_FILES = Path("/proc/self/fd")
+SORTED = (
+    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 5000) "
+    "SELECT zeroblob(2000) FROM c ORDER BY random()"
+)
+
+
+def is_sorted_in_a_file(db: sqlite3.Connection) -> bool:
+    """SQLite deletes the name of such a file as soon as it has made it; the bytes stay on the disk."""
+    db.execute("PRAGMA cache_size = -100")
+    cursor = db.execute(SORTED)
+    cursor.fetchone()
+    found = any("etilqs" in str(each.readlink()) for each in OPEN_FILES.iterdir() if each.is_symlink())
+    cursor.close()
+    return found
+
+
+@pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="what a process has open is seen on Linux")
+def test_what_sqlite_sorts_aside_is_in_no_temporary_file(company: Company) -> None:
+    """P8: rows on their way through a large sort stay in memory, on the app's connections and on ours."""
+    ann = Walled(company, "ann", 1)
+    with closing(sqlite3.connect(ann.phone.path)) as plain:
+        plain.execute("PRAGMA temp_store = FILE")
+        assert is_sorted_in_a_file(plain), "otherwise this test shows nothing"
+    with closing(ann.phone.file.connect()) as of_the_app:
+        assert not is_sorted_in_a_file(of_the_app)
+    with ann.phone.file.transaction() as in_a_group:
+        assert not is_sorted_in_a_file(in_a_group)
+    assert not is_sorted_in_a_file(ann.phone.file.store.connection)

@@ -1,5 +1,4 @@
-"""The session world: real sessions on virtual time, over a network with every fault; and that it does find bugs that
-only a session can have."""
+"""The session world: real sessions on virtual time, over a network with every fault."""
 
 from __future__ import annotations
 
@@ -8,16 +7,12 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.simulation import planted
 
 from syncline.testing.simulation.day_scripts import NAMES, draw
 from syncline.testing.simulation.days import play
-from syncline.testing.simulation.oracle import BrokenPromiseError
 from syncline.testing.simulation.report import Report, nothing_yet
 from syncline.testing.simulation.script import Script
 
@@ -31,7 +26,7 @@ OFTEN: dict[str, float] = dict.fromkeys(
     ("partition", "half_open", "flap", "portal", "offline", "dead_zone", "move", "plain", "skew", "postpone"), 3.0
 ) | dict.fromkeys(("crash", "kill_gateway", "restart_gateway", "slow_sequencer"), 3.0)
 SEEDS_MAX = 12
-"""A planted bug is found, and every fault was seen, within so many days."""
+"""Every fault was seen within so many days."""
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -99,47 +94,3 @@ def test_a_step_that_is_left_out_moves_none_of_the_others(tmp_path: Path) -> Non
 def _who_acts(report: Report) -> list[str]:
     """When, and who."""
     return [" ".join(line.split()[:2]) for line in report.story]
-
-
-# ---------------------------------------------------------------- planted bugs
-AWAY = {"crash": 0.0, "sleep": 0.0, "skew": 0.0, "kill_gateway": 0.0, "restart_gateway": 0.0}
-"""Processes that begin anew would heal too much."""
-
-PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, dict[str, float], dict[str, float]]] = {
-    "no timer is set after a failure": (planted.no_timer_after_a_failure, "nurse", {"partition": 20}, {}),
-    "an upload whose answer is lost is never repeated": (
-        planted.an_upload_whose_answer_is_lost_is_never_repeated,
-        "nurse",
-        AWAY,
-        {"drop": 0.5},
-    ),
-    "a failed upload sets no timer": (planted.a_failed_upload_sets_no_timer, "nurse", {"partition": 20}, {}),
-    "what the operating system says of the network is believed for ever": (
-        planted.offline_is_believed_for_ever,
-        "nurse",
-        {"offline": 20, "flap": 10},
-        {},
-    ),
-    "nobody who is connected is told": (planted.nobody_who_is_connected_is_told, "office", {}, {}),
-    "every hello gets another nonce": (
-        planted.every_hello_gets_another_nonce,
-        "nurse",
-        {"crash": 10},
-        {"duplicate": 0.5},
-    ),
-}
-"""By name: the bug, the workload, the acts and the faults that make its circumstances frequent."""
-
-
-@pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_bug_of_the_session_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    plant, workload, often, faults = PLANTED[name]
-    plant(monkeypatch)
-    for seed in range(SEEDS_MAX):
-        script = draw(workload, seed, steps=25, often=often)
-        try:
-            _played(replace(script, faults={**script.faults, **faults}), tmp_path / str(seed))
-        except BrokenPromiseError as error:
-            assert error.report and error.report.story
-            return
-    pytest.fail(f"not found: {name}")

@@ -11,7 +11,7 @@ import pytest
 from syncline.testing.postgres_database import PostgresDatabase
 from syncline.testing.postgres_dialect import POSTGRES
 from syncline.testing.postgres_server import PostgresServer
-from syncline.testing.simulation import run
+from syncline.testing.simulation import acts, run
 
 WITHOUT_STREAMS: dict[str, Any] = {"go_live": 0, "tell": 0, "listen": 0, "hang_up": 0, "beat": 0}
 MIGRATES: dict[str, Any] = {**WITHOUT_STREAMS, "migrate": 4, "migrate_on": 10, "reassign": 6}
@@ -28,4 +28,4 @@ def test_a_device_is_always_the_cut_of_its_cursor_plus_its_own_pending_changes(
         simulation = run(seed, tmp_path, often=often, database=database, dialect=POSTGRES)
     finally:
         database.close()
-    assert simulation.report.events >= 160
+    assert simulation.report.events >= acts.STEPS

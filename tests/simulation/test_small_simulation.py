@@ -11,7 +11,7 @@ from syncline.testing.simulation import acts, run
 from syncline.testing.simulation.history import play_script
 from syncline.testing.simulation.report import nothing_yet
 
-SEEDS_MAX = 15
+SEEDS_MAX = 24
 HAPPENS = (
     *("stage new", "stage resume", "progress", "pause", "stale cuts", "live messages", "replanned", "raised"),
     *("replace", "restarts", "prunes", "drop_bucket", "break", "drop", "double", "reorder", "torn log"),
@@ -21,11 +21,12 @@ HAPPENS = (
 """Operations, faults, and who died."""
 PROMISES = {f"P{number}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 22)}
 COPIES: dict[str, Any] = {
-    "often": {"back_up": 3, "restore": 3, "clone": 2, "back_up_server": 2, "restore_server": 1, "app": 20, "hello": 4}
+    "often": {"back_up": 8, "restore": 6, "clone": 2, "back_up_server": 6, "restore_server": 5, "app": 20, "hello": 4}
 }
-DEATHS: dict[str, Any] = {"often": {"die": 14, "die_server": 14, "fill_disk": 3, "fill_server_disk": 3}}
+DEATHS: dict[str, Any] = {"often": {"die": 14, "die_server": 7, "die_at_work": 7}}
+DISKS: dict[str, Any] = {"often": {"fill_disk": 14, "fill_server_disk": 14, "app": 30, "upload": 20, "migrate": 3}}
 SETTLED: dict[str, float] = dict.fromkeys(
-    ("migrate", "prune", "wait", "skew", "skew_server", "clone", "restore", "restore_server", "reconfigure"), 0.0
+    ("migrate", "lose_capture", "prune", "wait", "skew", "skew_server", "clone", "restore", "restore_server", "reconfigure"), 0.0
 )
 """Nothing happens that makes it doubtful who wrote last."""
 
@@ -42,7 +43,7 @@ def test_a_device_is_always_the_cut_of_its_cursor_plus_its_own_pending_changes(t
     answers and streams that break, downloads in pages hours apart, processes that die, disks that are full, clocks that
     jump, terms that change, an office that writes, reassigns, migrates and reconfigures, and a server that forgets what
     is old."""
-    assert run(seed, tmp_path).report.events >= 160
+    assert run(seed, tmp_path).report.events >= acts.STEPS
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -90,10 +91,15 @@ def test_a_history_without_some_of_its_steps_is_played_all_the_same(tmp_path: Pa
 def test_all_that_may_happen_does_happen_and_is_looked_at(tmp_path: Path) -> None:
     """Within a few histories; a checker that never looks keeps no promise."""
     total = nothing_yet()
-    often = {"migrate": 3.0, "reassign": 6.0, **DEATHS["often"], **COPIES["often"]}
+    often: list[dict[str, float]] = [
+        SETTLED,
+        {"migrate": 3.0, "reassign": 6.0, **COPIES["often"]},
+        {"prune": 3.0, "restart": 3.0, **DISKS["often"]},
+        {"reassign": 6.0, **DEATHS["often"]},
+    ]
     for seed in range(SEEDS_MAX):
         (tmp_path / str(seed)).mkdir()
-        total.add(run(seed, tmp_path / str(seed), often=often if seed % 2 else SETTLED).report)
+        total.add(run(seed, tmp_path / str(seed), often=often[seed % len(often)]).report)
         happened = {*total.operations, *total.faults, *total.crashes}
         if set(HAPPENS) <= happened and total.looks.keys() >= PROMISES:
             return

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _log = logger("replica.engine")
 
 PURGE_SECONDS = 1.0
+VERIFY_AGAIN_SECONDS = 1.0
+"""After an error of a verification that somebody waits for, where the server does not say when to come again."""
 
 Announce = Callable[[str, Any], None]
 """Called with "status", "changed", "rejected", "conflict", "receipt" or "wiped", and what it is about."""
@@ -97,6 +99,7 @@ class Course:
         self._now = now
         self._watched: int | None = None
         self._purge_at = 0.0
+        self._verify_at = 0.0
         self.timer: float | None = None
         self.told: deque[Event] = deque()
         self.goals: list[Goal] = []
@@ -160,9 +163,15 @@ class Course:
         if self.verifier is None or not self.session.caught_up or self.session.state not in _QUIET:
             return
         goal = next((goal for goal in self.goals if isinstance(goal, VerifyGoal)), None)
-        if goal is None and self.session.postponed:
+        if (goal is None and self.session.postponed) or self._now() < self._verify_at:
             return
-        if (yield from self.verifier.step(goal, self._receive)):
+        try:
+            is_behind = yield from self.verifier.step(goal, self._receive)
+        except Exception as error:
+            after = error.retry_after_seconds if isinstance(error, ServerError) else None
+            self._verify_at = self._now() + (VERIFY_AGAIN_SECONDS if after is None else after)
+            raise
+        if is_behind:
             yield from self.handle(Event.SYNC)
         if goal is not None:
             self._check_goals()

@@ -25,7 +25,7 @@ from syncline.protocol.verify import Repair, Verified, Verify
 from syncline.replica.apply import AppliedCut
 from syncline.replica.course import Ask, Request
 from syncline.replica.digests import TableReading
-from syncline.replica.file import ReplicaFile
+from syncline.replica.file import ReplicaFile, server_error
 from syncline.replica.transport import BucketsNeededError
 from syncline.replica.verify_goal import TableDifference, VerifyReport
 
@@ -231,11 +231,13 @@ class Verification:
 
 
 def _take(answer: Sequence[dict[str, Any]], table: str, there: dict[str, Digest], changed: set[str]) -> dict[str, Any]:
-    """Adds an answer to what is known; its last frame."""
+    """Adds an answer to what is known; its last frame. ServerError for an `error` frame."""
     for frame in answer:
         kind = frame.get("t")
         if kind in ("pause", "verified", "moved"):
             return frame
+        if kind == "error":
+            raise server_error(frame)
         if frame.get("table") != table or kind not in ("digests", "changed"):
             raise ProtocolError(f'A frame "{kind}" came in the answer to a verification.', code="bad_frame")
         names = checks.texts(frame, "buckets", limits.BUCKETS_PER_USER_MAX)

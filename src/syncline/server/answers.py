@@ -15,8 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from syncline.errors import AuthError, LimitError, ProtocolError, ServerError, SynclineError
+from syncline.log import logger
 from syncline.protocol import frames
 from syncline.server.service import error_body
+
+_log = logger("answers")
 
 MEDIA_TYPE = "application/vnd.syncline"
 
@@ -35,6 +38,18 @@ def message_answer(message: dict[str, Any], packing: int) -> Response:
 def stream_answer(packed: AsyncIterator[bytes]) -> Response:
     """Frames as they are made. Nothing of it is held back on the way."""
     return StreamingResponse(packed, media_type=MEDIA_TYPE, headers=_HEADERS)
+
+
+async def packed_frames(answer: AsyncIterator[bytes], packing: int, whose: str) -> AsyncIterator[bytes]:
+    """JSON frames as the wire carries them. An answer that has begun can have no other status any more: what breaks it
+    off is told by an `error` frame at its end, in the words of an `error_answer`. `whose` is for the log."""
+    try:
+        async for frame in answer:
+            yield frames.with_length(frames.pack(frame, packing))
+    except Exception as error:
+        if isinstance(error, SynclineError):
+            _log.warning("the answer to %s broke off: %s", whose, error)
+        yield frames.with_length(frames.pack(error_body(error), packing))
 
 
 def error_answer(error: Exception, status: int | None = None) -> Response:

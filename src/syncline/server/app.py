@@ -20,7 +20,7 @@ from syncline import limits
 from syncline.clock import Clock
 from syncline.errors import AuthError, LimitError, ProtocolError, ServerError, SynclineError
 from syncline.protocol import frames
-from syncline.server.answers import error_answer, message_answer, refused_request, stream_answer
+from syncline.server.answers import error_answer, message_answer, packed_frames, refused_request, stream_answer
 from syncline.server.auth import Authenticator, Identity, Verifier
 from syncline.server.config import load_settings
 from syncline.server.config_settings import Settings
@@ -102,10 +102,11 @@ class SynclineApp:
 
     async def _download(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
         answer = await (await self.runtime.running()).download(identity, _no_longer_than_token(message, identity))
-        return stream_answer(_packed(answer, message))
+        return _streamed(answer, identity, message)
 
     async def _verify(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
-        return stream_answer(_packed(await (await self.runtime.running()).verify(identity, message), message))
+        answer = await (await self.runtime.running()).verify(identity, message)
+        return _streamed(answer, identity, message)
 
     async def _verified(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
         await (await self.runtime.running()).verified(identity, message)
@@ -149,10 +150,10 @@ class SynclineApp:
             return error_answer(error, 503)
 
 
-async def _packed(answer: AsyncIterator[bytes], message: dict[str, Any]) -> AsyncIterator[bytes]:
+def _streamed(answer: AsyncIterator[bytes], identity: Identity, message: dict[str, Any]) -> Response:
+    """In the packing that was asked for, to a device that is known to be this user's."""
     packing = frames.PACKINGS.get(str(message.get("packing", "plain")), frames.PLAIN)
-    async for frame in answer:
-        yield frames.with_length(frames.pack(frame, packing))
+    return stream_answer(packed_frames(answer, packing, f"device {message['device']} of {identity.user}"))
 
 
 def _close_code(error: Exception) -> int:

@@ -90,7 +90,7 @@ class Judge:
         for mutation in mutations:
             place = (mutation.table, mutation.key)
             table = self._plan.tables.get(mutation.table)
-            if mutation.operation == "I" or table is None or place in group.before:
+            if table is None or place in group.before or (mutation.operation == "I" and table.keys != "natural"):
                 continue
             if mutation.key_columns == table.key:
                 group.before[place] = await self._tx.buckets_of(mutation.table, mutation.key)
@@ -220,16 +220,22 @@ class Judge:
         return False
 
     async def _write(
-        self, table: SyncedTable, mutation: Mutation, values: dict[str, Value], stamp: Stamp, before: frozenset[str]
+        self,
+        table: SyncedTable,
+        mutation: Mutation,
+        values: dict[str, Value],
+        stamp: Stamp,
+        before: frozenset[str],
+        operation: str,
     ) -> bool:
-        changed = await self._tx.write_row(table.name, mutation.key, mutation.operation, values, stamp)
+        changed = await self._tx.write_row(table.name, mutation.key, operation, values, stamp)
         if table.name in self._grant_tables:
             self.forget_grants()
-        if changed and self._group and mutation.operation != "D":
+        if changed and self._group and operation != "D":
             first = self._group.written.setdefault((table.name, mutation.key), self.place)
-            if mutation.operation == "I" and first != self.place:
+            if operation == "I" and first != self.place:
                 self._group.doubtful.setdefault(table.name, first)
-        elif changed and mutation.operation != "D":
+        elif changed and operation != "D":
             await self._check_scope_after(table, mutation.key, before)
         return changed
 
@@ -254,7 +260,8 @@ class Judge:
             for column, (new, _) in mutation.changes.items()
             if column not in table.generated and column not in table.key and table.policy(column) != "server"
         }
-        return await self._finish(table, mutation, await self._write(table, mutation, values, stamp, frozenset()))
+        written = await self._write(table, mutation, values, stamp, frozenset(), "I")
+        return await self._finish(table, mutation, written)
 
     @staticmethod
     def _refuse_generated_key(table: SyncedTable, mutation: Mutation) -> None:
@@ -278,7 +285,7 @@ class Judge:
             for column, (new, _) in arrived.changes.items()
             if column in left.changes and not self._tx.same(table.name, column, new, left.changes[column][1])
         }
-        sets, raised, conflicts = self._merge(table, changes, stamp, row)
+        sets, raised, conflicts = self._merge(table, changes, stamp, row, seen=True)
         renamed: dict[str, Value] = {**dict(zip(table.key, arrived.key, strict=True)), **sets}
         changed = await self._tx.write_row(table.name, left.key, "U", renamed, stamp)
         if table.name in self._grant_tables:
@@ -288,8 +295,8 @@ class Judge:
             self._group.written.setdefault((table.name, arrived.key), self.place)
         elif changed:
             await self._check_scope_after(table, arrived.key, row.buckets)
-        if raised:
-            await self._tx.touch(table.name, arrived.key, raised, stamp)
+        for since, columns in raised.items():
+            await self._tx.touch(table.name, arrived.key, columns, since)
         await self._tx.touch(table.name, left.key)
         return await self._finish(table, arrived, changed, tuple(conflicts))
 
@@ -310,16 +317,17 @@ class Judge:
             and row.stamps.get(column, self._horizon).writer != stamp.writer
         ]
         conflicts = (ConflictRecord("", "delete", "delete_wins", None, None, None, row.values),) if unseen else ()
-        written = await self._write(table, mutation, {}, stamp, row.buckets)
+        written = await self._write(table, mutation, {}, stamp, row.buckets, "D")
         return await self._finish(table, mutation, written, conflicts)
 
     async def _update(self, table: SyncedTable, mutation: Mutation, stamp: Stamp, row: RowRead) -> Verdict:
+        """Also an insert, where a natural key has met a row: of that the device has seen nothing."""
         if not await self._may_see(table, mutation.key, row) or row.values is None:
             return await self._gone(table, mutation, row)
-        sets, raised, conflicts = self._merge(table, mutation.changes, stamp, row)
-        written = await self._write(table, mutation, sets, stamp, row.buckets) if sets else True
-        if raised:
-            await self._tx.touch(table.name, mutation.key, raised, stamp)
+        sets, raised, conflicts = self._merge(table, mutation.changes, stamp, row, seen=mutation.operation == "U")
+        written = await self._write(table, mutation, sets, stamp, row.buckets, "U") if sets else True
+        for since, columns in raised.items():
+            await self._tx.touch(table.name, mutation.key, columns, since)
         exact = all(conflict.kind != "lost" for conflict in conflicts)
         spelled = sets or self._is_spelled_alike(table, mutation, row)
         if not sets and not (exact and spelled):
@@ -342,12 +350,13 @@ class Judge:
         )
 
     def _merge(
-        self, table: SyncedTable, changes: Mapping[str, tuple[Value, Value]], stamp: Stamp, row: RowRead
-    ) -> tuple[dict[str, Value], list[str], list[ConflictRecord]]:
-        """(columns to write, columns whose stamp alone rises, conflicts) of an update of a living row."""
+        self, table: SyncedTable, changes: Mapping[str, tuple[Value, Value]], stamp: Stamp, row: RowRead, *, seen: bool
+    ) -> tuple[dict[str, Value], dict[Stamp, list[str]], list[ConflictRecord]]:
+        """(columns to write, columns whose stamp alone rises, and to what, conflicts) of an update of a living row.
+        `seen`: the device knew the row."""
         assert row.values is not None
         sets: dict[str, Value] = {}
-        raised: list[str] = []
+        raised: dict[Stamp, list[str]] = {}
         conflicts: list[ConflictRecord] = []
         for column, (new, was) in changes.items():
             if column in table.key or column in table.generated:
@@ -355,14 +364,14 @@ class Judge:
             server = row.values[column]
             new, was = (server if self._tx.same(table.name, column, value, server) else value for value in (new, was))
             entry = merge.policy(table.policy(column))
-            # No stamp: nobody has changed it within the retention. If it is what the device saw, nobody has since then.
-            unchanged = _NEVER if same(server, was) else self._horizon
-            server_stamp = row.stamps.get(column, unchanged)
+            # No stamp: nobody has changed it within the retention (decision 33).
+            unknown = _NEVER if seen and same(server, was) else self._horizon
+            server_stamp = row.stamps.get(column, unknown)
             merged = entry.decide(Change(was=was, server=server, new=new, stamp=stamp, server_stamp=server_stamp))
             if not same(merged.value, server) or entry.rebase == "add":
                 sets[column] = merged.value
             elif merged.raise_stamp:
-                raised.append(column)
+                raised.setdefault(stamp if column in row.stamps else max(stamp, unknown), []).append(column)
             if merged.loser:
                 kind = "won" if merged.loser == "server" else "lost"
                 conflicts.append(ConflictRecord(column, kind, entry.name, was, server, new))

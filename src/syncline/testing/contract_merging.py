@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from syncline.model.scopes import LinkConfig, TableConfig, TableRules
 from syncline.testing.bench import Office
-from syncline.testing.contract_clinic import ClinicFixtures, synced
+from syncline.testing.contract_clinic import CASELOAD, CONFIG, ClinicFixtures, MakeOffice, clinic_tables, codes, synced
+from syncline.testing.dialect import Dialect
 
 
 class MergeContract(ClinicFixtures):
@@ -127,3 +133,38 @@ class MergeContract(ClinicFixtures):
         assert office.execute("SELECT patient_id FROM follow_ups") == [("dora-2",)]
         assert ann.execute("SELECT * FROM patients WHERE id LIKE 'dora%'") == [("dora-2", "Dora D.", "f1", "5")]
         assert not ann.rejections()
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_two_nurses_who_both_plan_the_visit_of_a_day_have_planned_one(
+        self, open_office: MakeOffice, dialect: Dialect, order: tuple[int, int]
+    ) -> None:
+        """P5, P12: `keys = "natural"`: what the later one wrote counts, column by column, and what adds up is added."""
+        office = open_office(clinic_tables(dialect), replace(CONFIG, rules={"visits": TableRules("natural")}))
+        phones = synced(office), synced(office, "ben")
+        for phone, summary, kilometres in zip(phones, ("of ann", "of ben"), (3, 4), strict=True):
+            plan = "INSERT INTO visits(id, patient_id, summary, kilometres) VALUES('bo-monday', 'bo', ?, ?)"
+            phone.execute(plan, (summary, kilometres))
+        for place in order:
+            phones[place].sync()
+        phones[order[0]].sync()
+        found = "SELECT summary, kilometres FROM visits WHERE id = 'bo-monday'"
+        for rows in (office.execute(found), phones[0].execute(found), phones[1].execute(found)):
+            assert rows == [("of ben", 7.0)]
+        assert not office.rejections()
+        assert [(each["column"], each["kind"]) for each in office.conflicts()] == [("summary", ("won", "lost")[order[0]])]
+
+    def test_a_natural_key_reaches_no_row_outside_the_scope(self, open_office: MakeOffice, dialect: Dialect) -> None:
+        """P8: it answers like any key that is taken, also to a group that would draw the row in."""
+        tables = {**CASELOAD.tables, "facilities": TableConfig((LinkConfig(referenced_by="patients"),))}
+        rules = {table: TableRules("natural") for table in ("facilities", "visits")}
+        config = replace(CONFIG, scopes=(replace(CASELOAD, tables=tables),), rules=rules)
+        office = open_office(clinic_tables(dialect), config)
+        ann = synced(office)
+        ann.execute("INSERT INTO visits(id, patient_id, summary) VALUES('v-cy', 'ada', 'mine')")
+        ann.group(
+            "UPDATE patients SET facility_id = 'f3' WHERE id = 'ada'", "INSERT INTO facilities VALUES('f3', 'mine')"
+        )
+        ann.sync()
+        assert sorted(codes(ann)) == ["group", "key_exists", "key_exists"]
+        assert office.execute("SELECT patient_id, summary FROM visits WHERE id = 'v-cy'") == [("cy", None)]
+        assert office.execute("SELECT name FROM facilities WHERE id = 'f3'") == [("Nobody's",)]

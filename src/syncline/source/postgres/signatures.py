@@ -122,8 +122,9 @@ async def fold_aside(db: asyncpg.Connection, capture: Capture, known: StoredSign
         )
     )
     await db.executemany(
-        "INSERT INTO syncline.row_state(table_name, key, stamps, checkpoint) VALUES ($1, $2, $3, 0) "
-        "ON CONFLICT (table_name, key) DO UPDATE SET stamps = excluded.stamps",
+        "INSERT INTO syncline.row_state(table_name, key, stamps, checkpoint) "
+        "VALUES ($1, $2, $3, 1 + coalesce((SELECT head FROM syncline.checkpoint), 0)) "  # as young as the next cut
+        "ON CONFLICT (table_name, key) DO UPDATE SET stamps = excluded.stamps, checkpoint = excluded.checkpoint",
         [(table.name, key, fold_changes(stored.get(key), found)) for key, found in changes.items()],
     )
     if rows:

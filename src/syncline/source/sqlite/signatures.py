@@ -94,8 +94,9 @@ def fold_waiting(connection: sqlite3.Connection, name: str, known: StoredSignatu
             "SELECT stamps FROM syncline_row_state WHERE table_name = ?1 AND key = ?2", (name, key)
         ).fetchone()
         connection.execute(
-            "INSERT INTO syncline_row_state(table_name, key, stamps, checkpoint) VALUES(?1, ?2, ?3, 0) "
-            "ON CONFLICT DO UPDATE SET stamps = excluded.stamps",
+            "INSERT INTO syncline_row_state(table_name, key, stamps, checkpoint) "
+            "VALUES(?1, ?2, ?3, 1 + coalesce((SELECT head FROM syncline_checkpoint), 0)) "  # as young as the next cut
+            "ON CONFLICT DO UPDATE SET stamps = excluded.stamps, checkpoint = excluded.checkpoint",
             (name, key, fold_changes(stored[0] if stored else None, waiting)),
         )
     connection.execute(f"DELETE FROM {changelog}")

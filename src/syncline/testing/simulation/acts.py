@@ -9,7 +9,7 @@ from syncline.testing.simulation.script import Script, Step
 
 WORKLOAD = "anything"
 USERS = {"d1": "u1", "d2": "u1", "d3": "u2"}
-STEPS = 160
+STEPS = 120
 WEIGHTS = {
     "app": 14.0,
     "upload": 12.0,
@@ -24,6 +24,7 @@ WEIGHTS = {
     "skew": 0.3,
     "migrate": 0.8,
     "migrate_on": 4.0,
+    "lose_capture": 0.3,
     "reconfigure": 0.2,
     "prune": 0.8,
     "wait": 0.5,
@@ -34,6 +35,7 @@ WEIGHTS = {
     "beat": 0.5,
     "die": 2.0,
     "die_server": 1.5,
+    "die_at_work": 1.0,
     "fill_disk": 0.6,
     "fill_server_disk": 0.3,
     "free_disks": 1.0,
@@ -47,6 +49,7 @@ WEIGHTS = {
 """How often each act comes, beside the others."""
 SELDOM = (
     *("crash", "restart", "skew", "migrate", "reconfigure", "prune", "wait", "hang_up", "die", "die_server"),
+    *("die_at_work", "lose_capture"),
     *("fill_disk", "fill_server_disk", "skew_server", "back_up", "restore", "clone", "back_up_server"),
     *("restore_server",),
 )

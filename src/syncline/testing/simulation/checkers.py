@@ -68,9 +68,10 @@ class Checkers:
             return
         term, _, number = cursor.rpartition(".")
         cut = (term, int(number))
-        if (cut[1], applies) < device.last_cursor:
+        is_back = (cut[1], applies) < device.last_cursor
+        if is_back and not (device.has_outlived_server and term != device.last_term):
             raise BrokenPromiseError("P6 the cursor went back", device.name, device.last_cursor, cursor)
-        device.last_cursor = (cut[1], applies)
+        device.last_cursor, device.last_term = (cut[1], applies), term
         if not held <= self._cuts.granted[cut][device.user]:
             raise BrokenPromiseError("P8 a bucket is held that is not granted", device.name, held, cursor)
         told = self._cuts.truths[cut].included.get(device.identity, 0)

@@ -82,6 +82,8 @@ TORTURE: tuple[Any, ...] = (
     *(b"", b"\x00", b"\x00\xff\x00", b"text"),
 )
 """Values that easily become others on their way."""
+LONG = "\u2026" * 2_000
+"""Larger than a page of a file, and than what many an answer holds."""
 
 
 class Values:
@@ -91,6 +93,8 @@ class Values:
         self._rng = rng
         self._count = 0
         self._has_loose_types = has_loose_types
+        self._long = rng.choice((0.0, 0.0, 0.2))
+        """How often a note is long."""
         self.deletes = rng.choice((0.0, 0.0, 0.2))
         """How often rows are deleted. Where they never are, devices have the first ones before anything happens, and
         write to them rather than insert rows of the same keys."""
@@ -109,6 +113,8 @@ class Values:
             return {"visit_id": rng.choice(KEYS["visits"]), "label": label, **extra}
         status = "bad" if rng.random() < 0.06 else "locked" if rng.random() < 0.08 else self.text("s")
         note = rng.choice((self.text("t"), rng.random(), rng.randbytes(3), None, rng.choice(TORTURE)))
+        if rng.random() < self._long:
+            note = self.text("t") + LONG
         if not self._has_loose_types and note is not None:
             note = note.hex() if isinstance(note, bytes) else str(note)
         return {"patient_id": rng.choice("abbc"), "status": status, "note": note, "n": rng.randint(0, 3), **extra}

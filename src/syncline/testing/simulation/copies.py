@@ -68,8 +68,7 @@ class Copies:
             return
         for device in self.devices:
             self.hang_up(device)
-        self.server.become(self._of_server)
-        for device in self.devices:
             device.outlive_server()
         self.report.strike("restored server")
         self.report.tell("the company's file is restored from the backup")
+        self.server.become(self._of_server)  # it may die as it begins anew: the time is lost all the same

@@ -14,11 +14,12 @@ from syncline.testing.simulation.company import PATIENTS, Company, Values
 from syncline.testing.simulation.gateway import LAG_SECONDS, Gateway
 from syncline.testing.simulation.migrations import Migrations
 from syncline.testing.simulation.network import Sky, Way
-from syncline.testing.simulation.oracle import Done
+from syncline.testing.simulation.oracle import Done, shown
 from syncline.testing.simulation.report import Report
 from syncline.testing.world import SECOND_US
 
 YEAR_US = 365 * 86_400 * SECOND_US
+MIGRATION_SECONDS = (1.0, 30.0)
 WAYS = (frozenset({Way.OUT}), frozenset({Way.BACK}), frozenset(Way))
 
 
@@ -120,9 +121,15 @@ class DayActs:
             kind = self._migrations.begin()
             self._report.note(f"migration {kind}")
             self._note_office(f"the company migrates: {kind}")
+            self._for("migration", self._dice.uniform(*MIGRATION_SECONDS), self._end_migration)
 
     async def migrate_on(self, _: Agent) -> None:
         self._migrations.go_on()
+        self._gateway.stir()
+
+    async def _end_migration(self) -> None:
+        """No command stays half done for hours."""
+        self._migrations.finish()
         self._gateway.stir()
 
     def _assigned(self) -> str:
@@ -281,5 +288,5 @@ VERBS = {"I": "inserts", "U": "edits", "D": "deletes"}
 def in_words(done: Done) -> str:
     """As a reader of the story wants it."""
     named = f"{done.table.removesuffix('s')} {done.key}"
-    values = ", ".join(f"{column} = {value!r}" for column, value in sorted(done.new.items()))
+    values = ", ".join(f"{column} = {shown(value)}" for column, value in sorted(done.new.items()))
     return f"{VERBS[done.operation]} {named}{f' ({values})' if done.operation == 'U' else ''} as {done.number}"

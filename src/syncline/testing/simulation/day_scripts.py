@@ -10,7 +10,7 @@ from syncline.testing.simulation.network import MESSAGE_FAULTS
 from syncline.testing.simulation.script import Script, Step
 
 USERS = {"d1": "u1", "d2": "u1", "d3": "u2"}
-STEPS = 36
+STEPS = 30
 
 WEATHER = ("partition", "half_open", "move", "offline", "dead_zone", "flap", "portal", "plain")
 """Faults of one device's network that last for a while."""

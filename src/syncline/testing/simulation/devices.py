@@ -54,7 +54,10 @@ class SimulatedDevice:
         """Its file, or the server's, is or was one of several: it may be given another identity."""
         self.is_of_lost_time = False
         """The server was restored, and this device has not greeted it since."""
+        self.has_outlived_server = False
+        """The server was restored at some time: what it had sent before may still be on its way."""
         self.last_cursor = (0, 0)
+        self.last_term = ""
         self.stream: SimulatedStream | None = None
         self.open()
 
@@ -149,12 +152,12 @@ class SimulatedDevice:
         clone = SimulatedDevice(name, self.user, path, clock, self._rng)
         clone.journal, clone.past, clone.identity = list(copy.journal), list(copy.past), copy.identity
         clone.is_copied = self.is_copied = True
-        clone.is_of_lost_time = self.is_of_lost_time
+        clone.is_of_lost_time, clone.has_outlived_server = self.is_of_lost_time, self.has_outlived_server
         return clone
 
     def outlive_server(self) -> None:
         """Its numbers and its cursor may be of a time that the server has lost."""
-        self.is_copied = self.is_of_lost_time = True
+        self.is_copied = self.is_of_lost_time = self.has_outlived_server = True
         self.last_cursor = (0, 0)
 
     def call(self, act: Callable[[ReplicaFile], T]) -> T:

@@ -254,12 +254,9 @@ class Gateway:
         task = self._tasks.begin(lambda: asyncio.get_running_loop().create_task(_run(app, dict(scope), receive, send)))
 
         def end(task: asyncio.Task[None]) -> None:
-            tell = self._lost.pop(number, None)
+            self._lost.pop(number, None)
             error = None if task.cancelled() else task.exception()
-            if isinstance(error, SynclineError) and tell is not None:  # in the middle of an answer: it breaks off
-                self.report.note(f"answer broken off: {error.error_code}")
-                tell()
-            elif error is not None:
+            if error is not None:  # a device is told of errors, also in the middle of an answer: none leaves
                 self.failed(error)
 
         task.add_done_callback(end)

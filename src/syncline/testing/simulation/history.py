@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from syncline.testing.simulation.checkers import Checkers
 from syncline.testing.simulation.company import Company, Values
 from syncline.testing.simulation.copies import Copies
 from syncline.testing.simulation.devices import SimulatedDevice
-from syncline.testing.simulation.migrations import Migrations
+from syncline.testing.simulation.migrations import KINDS, UNSEEN, Migrations
 from syncline.testing.simulation.mishaps import Mishaps
 from syncline.testing.simulation.oracle import BrokenPromiseError, Done
 from syncline.testing.simulation.processes import ProcessDiedError
@@ -29,6 +29,8 @@ from syncline.testing.simulation.winners import Winners
 from syncline.testing.world import SECOND_US, VirtualClock
 
 SETTLE_ROUNDS_MAX = 100
+INSTRUCTIONS_AT_WORK = 3_000
+"""About as many as a checkpoint, a small upload or a small cut takes."""
 
 
 class Simulation:
@@ -207,12 +209,16 @@ class Simulation:
         self.report.note("reassignments")
         self.report.tell("the office gives a patient, or takes one away")
 
-    def _migrate(self, device: SimulatedDevice) -> None:
+    def _migrate(self, device: SimulatedDevice, kinds: Sequence[str] = KINDS) -> None:
         if not self.migrations.is_under_way:
             self._winners.give_up()
-            kind = self.migrations.begin()
+            kind = self.migrations.begin(kinds)
             self.report.note(f"migration {kind}")
             self.report.tell(f"the company begins a migration: {kind}")
+
+    def _lose_capture(self, device: SimulatedDevice) -> None:
+        """What the company writes for a while is seen by no trigger of ours."""
+        self._migrate(device, UNSEEN)
 
     def _migrate_on(self, device: SimulatedDevice) -> None:
         self.migrations.go_on()
@@ -229,6 +235,15 @@ class Simulation:
     # ------------------------------------------------------------ the server
     def _checkpoint(self, device: SimulatedDevice) -> None:
         self.server.checkpoint()
+
+    def _die_at_work(self, device: SimulatedDevice) -> None:
+        """The server or the device has few instructions left, and much to do."""
+        if self.rng.random() < 0.5:
+            self.mishaps.die(device, self.rng.randint(1, INSTRUCTIONS_AT_WORK))
+        else:
+            self.mishaps.die_server(device, self.rng.randint(1, INSTRUCTIONS_AT_WORK))
+        for act in self.rng.sample((self._checkpoint, self.traffic.upload, self.traffic.deliver), k=3):
+            act(device)
 
     def _restart(self, device: SimulatedDevice) -> None:
         is_whole = not self.migrations.is_under_way and self.rng.random() < 0.5

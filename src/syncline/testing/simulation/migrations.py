@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from syncline.source.port import Source
 from syncline.testing.plans import plan_for
@@ -27,6 +27,10 @@ KINDS = (
 )
 
 
+UNSEEN = ("rebuild", "trigger")
+"""Those by which changes are missed."""
+
+
 class Migrations:
     """`begin` draws one if none is under way, and takes its first step; `go_on` takes the next one."""
 
@@ -42,9 +46,9 @@ class Migrations:
     def is_under_way(self) -> bool:
         return bool(self._steps)
 
-    def begin(self) -> str:
+    def begin(self, kinds: Sequence[str] = KINDS) -> str:
         """The kind of it."""
-        kind = self._rng.choice(KINDS)
+        kind = self._rng.choice(kinds)
         self._steps = getattr(self, f"_{kind}")()
         self.go_on()
         return kind

@@ -36,13 +36,13 @@ class Mishaps:
     note_written: Callable[[SimulatedDevice, list[Done]], None]
 
     # ------------------------------------------------------------ death
-    def die(self, device: SimulatedDevice) -> None:
-        """The device's process has a drawn number of instructions left."""
-        device.process.arm(self._instructions(), in_commit=self.rng.random() < 0.3)
+    def die(self, device: SimulatedDevice, instructions: int | None = None) -> None:
+        """The device's process has so many instructions left, else a drawn number."""
+        device.process.arm(instructions or self._instructions(), in_commit=self.rng.random() < 0.3)
 
-    def die_server(self, device: SimulatedDevice) -> None:
+    def die_server(self, device: SimulatedDevice, instructions: int | None = None) -> None:
         if self.server.process is not None:
-            self.server.process.arm(self._instructions(), in_commit=self.rng.random() < 0.3)
+            self.server.process.arm(instructions or self._instructions(), in_commit=self.rng.random() < 0.3)
 
     def _instructions(self) -> int:
         """Most die soon, some late in a large piece of work."""
@@ -93,11 +93,11 @@ class Mishaps:
 
     # ------------------------------------------------------------ disks
     def fill_disk(self, device: SimulatedDevice) -> None:
-        device.process.fill_disk(self.rng.choice((0, 0, 1, 5)))
+        device.process.fill_disk(self.rng.choice((0, 0, 0, 1)))
 
     def fill_server_disk(self, device: SimulatedDevice) -> None:
         if self.server.process is not None and not self.migrations.is_under_way:
-            self.server.process.fill_disk(self.rng.choice((0, 0, 1, 5)))
+            self.server.process.fill_disk(self.rng.choice((0, 0, 0, 1)))
 
     def free_disks(self, _: SimulatedDevice) -> None:
         for process in (self.server.process, *(device.process for device in self.devices)):

@@ -9,6 +9,7 @@ from syncline.testing.simulation.report import Report
 
 Rows = dict[tuple[str, str], dict[str, Any]]
 """Table and key -> column -> value."""
+SHOWN_MAX = 40
 HIDDEN_N = 3
 """Visits with this `n` are left out while the configuration filters."""
 
@@ -76,8 +77,14 @@ class Done:
 
     def in_words(self) -> str:
         verb = {"I": "inserts", "U": "updates", "D": "deletes"}[self.operation]
-        values = ", ".join(f"{column}={value!r}" for column, value in self.new.items())
+        values = ", ".join(f"{column}={shown(value)}" for column, value in self.new.items())
         return f"{verb} {self.table} {self.key}" + (f" ({values})" if values else "")
+
+
+def shown(value: Any) -> str:
+    """As a story tells it: of what is long the beginning."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
 
 
 BLANK: dict[str, dict[str, Any]] = {

@@ -3,6 +3,7 @@ way."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ class Played:
 
 def play(script: Script) -> Played:
     """In a folder of its own, of which nothing is left."""
-    with _folder() as folder:
+    with _folder() as folder, silence():
         try:
             report = workload(script.workload).play(script, folder)
             report.story.clear()
@@ -61,6 +62,18 @@ def _folder() -> Iterator[Path]:
     parent = MEMORY if os.access(MEMORY, os.W_OK) else None
     with TemporaryDirectory(prefix="syncline-simulate-", dir=parent) as folder:
         yield Path(folder)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """What server and devices log about faults that are meant is of no use to anybody."""
+    log = logging.getLogger("syncline")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def play_seed(name: str, seed: int) -> Played:

@@ -65,7 +65,6 @@ class SimulatedServer:
         self.outcomes: dict[tuple[str, int], str] = {}
         self.forgotten: set[tuple[str, int]] = set()
         self.loop = company.database.loop or asyncio.new_event_loop()
-        self.is_streaming = False
         self.is_filtered = False
         self._is_provisioned = False
         self.needs_restart = False
@@ -172,7 +171,7 @@ class SimulatedServer:
         try:
             return await work
         finally:
-            for _ in range(TURNS if self.is_streaming else 0):
+            for _ in range(TURNS if len(asyncio.all_tasks()) > 1 else 0):
                 await asyncio.sleep(0)
 
     @contextmanager
@@ -197,7 +196,6 @@ class SimulatedServer:
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that goes on by itself."""
-        self.is_streaming = True
         return self.loop.create_task(work)
 
     # ------------------------------------------------------------ terms and checkpoints
