@@ -20,7 +20,6 @@ from tests.simulation.bugs import BUGS, Bug
 from syncline.testing.simulation.oracle import BrokenPromiseError
 from syncline.testing.simulation.runner import MEMORY, silence
 
-
 Found = tuple[str, int | None, str]
 """The bug, the first seed that finds it, and which checker did; None and "" where none does."""
 

@@ -15,6 +15,7 @@ from syncline.source.sqlite import feed, generations, laid_out, pages, registry,
 from syncline.source.stamps import RowStamps
 from syncline.values import key_text, same
 
+
 async def _nothing(*_: Any, **__: Any) -> None:
     """In place of a step that a planted bug leaves out."""
 

@@ -26,7 +26,19 @@ COPIES: dict[str, Any] = {
 DEATHS: dict[str, Any] = {"often": {"die": 14, "die_server": 7, "die_at_work": 7}}
 DISKS: dict[str, Any] = {"often": {"fill_disk": 14, "fill_server_disk": 14, "app": 30, "upload": 20, "migrate": 3}}
 SETTLED: dict[str, float] = dict.fromkeys(
-    ("migrate", "lose_capture", "prune", "wait", "skew", "skew_server", "clone", "restore", "restore_server", "reconfigure"), 0.0
+    (
+        "migrate",
+        "lose_capture",
+        "prune",
+        "wait",
+        "skew",
+        "skew_server",
+        "clone",
+        "restore",
+        "restore_server",
+        "reconfigure",
+    ),
+    0.0,
 )
 """Nothing happens that makes it doubtful who wrote last."""
 

@@ -51,6 +51,7 @@ class FanOut:
     def __init__(self, source: Source, hub: Hub) -> None:
         self._source = source
         self._at = ("", 0)
+        self._newest = self._at
         self._standing: dict[Subscriber, None] = {}
         self._holders: dict[str, dict[Subscriber, None]] = {}
         self._ahead: dict[Subscriber, None] = {}
@@ -84,6 +85,8 @@ class FanOut:
         if not self._standing and not self._is_stepping:  # nobody is left behind by a jump
             self._at = cursor
             self._recent.clear()
+            if self._newest != cursor:  # told while it read its cut, when nobody stood here to hear of it
+                self._news.set()
         if self._is_stepping:
             self._ahead[subscriber] = None
         elif cursor[1] > self._at[1]:
@@ -125,7 +128,8 @@ class FanOut:
 
     # ------------------------------------------------------------ steps
     def publish(self, checkpoint: Checkpoint) -> None:
-        if (checkpoint.head.term, checkpoint.head.checkpoint) != self._at:
+        self._newest = (checkpoint.head.term, checkpoint.head.checkpoint)
+        if self._newest != self._at:
             self._news.set()
 
     async def _run(self) -> None:

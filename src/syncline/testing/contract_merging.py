@@ -151,7 +151,9 @@ class MergeContract(ClinicFixtures):
         for rows in (office.execute(found), phones[0].execute(found), phones[1].execute(found)):
             assert rows == [("of ben", 7.0)]
         assert not office.rejections()
-        assert [(each["column"], each["kind"]) for each in office.conflicts()] == [("summary", ("won", "lost")[order[0]])]
+        assert [(each["column"], each["kind"]) for each in office.conflicts()] == [
+            ("summary", ("won", "lost")[order[0]])
+        ]
 
     def test_a_natural_key_reaches_no_row_outside_the_scope(self, open_office: MakeOffice, dialect: Dialect) -> None:
         """P8: it answers like any key that is taken, also to a group that would draw the row in."""

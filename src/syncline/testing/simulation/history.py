@@ -242,8 +242,8 @@ class Simulation:
             self.mishaps.die(device, self.rng.randint(1, INSTRUCTIONS_AT_WORK))
         else:
             self.mishaps.die_server(device, self.rng.randint(1, INSTRUCTIONS_AT_WORK))
-        for act in self.rng.sample((self._checkpoint, self.traffic.upload, self.traffic.deliver), k=3):
-            act(device)
+        for act in self.rng.sample(("checkpoint", "upload", "deliver"), k=3):
+            self._do(act, device)
 
     def _restart(self, device: SimulatedDevice) -> None:
         is_whole = not self.migrations.is_under_way and self.rng.random() < 0.5
