@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from tests.postgres.office import Office
 
+from syncline.source.postgres import aside, unfit
 from syncline.testing.postgres_server import DatabaseAddress, PostgresServer
 
 
@@ -70,3 +73,15 @@ def make_postgres(postgres_server: PostgresServer) -> Iterator[Any]:
     yield make
     for database in made:
         database.close()
+
+
+@pytest.fixture
+def office(
+    postgres: HostDatabase, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Office]:
+    """A service that runs beside the company's SQL; what failed is tried again at once."""
+    monkeypatch.setattr(aside, "TRY_SECONDS", 0.2)
+    monkeypatch.setattr(unfit, "LOOK_SECONDS", 0.2)
+    made = Office(postgres, tmp_path, caplog)
+    yield made
+    postgres.execute(f'DROP OWNED BY "{made.role}"; DROP ROLE "{made.role}"')

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from tests.postgres.capturing import Clinic, clinic_on
 from tests.postgres.conftest import HostDatabase
 
 from syncline.errors import SchemaChangedError, SourceBusyError, SourceError
+from syncline.model.scopes import ScopeConfig, TableConfig
 from syncline.source.postgres import locking, roles
 from syncline.source.postgres.source import PostgresSource
 
@@ -61,6 +63,30 @@ def test_a_schema_of_that_name_that_is_not_ours_is_left_alone(clinic: Clinic) ->
         clinic.provision()
     assert not clinic.wait(clinic.source.deprovision())
     assert clinic.database.execute("SELECT count(*) FROM syncline.payroll") == [(0,)]
+
+
+def test_what_was_granted_is_taken_back_from_tables_that_were_renamed(clinic: Clinic, service: str) -> None:
+    """Also from one whose name another table has now, and in a schema that was renamed."""
+    clinic.execute("CREATE SCHEMA ward", "ALTER TABLE drugs SET SCHEMA ward", "CREATE TABLE public.beds(id int)")
+    clinic.config = replace(
+        clinic.config, scopes=(clinic.config.scopes[0], ScopeConfig("formulary", {"ward.drugs": TableConfig()}))
+    )
+    clinic.plan_now()
+    owner = clinic.open(service_role=service)
+    clinic.provision(owner)
+    renames = (
+        "ALTER TABLE visits RENAME TO appointments",
+        "ALTER TABLE patients RENAME TO clients",
+        "ALTER TABLE beds RENAME TO visits",
+        "ALTER SCHEMA ward RENAME TO hall",
+        "ALTER TABLE hall.drugs RENAME TO medicines",
+    )
+    clinic.execute(*renames)
+    removal = clinic.wait(owner.deprovision())
+    assert removal.found
+    assert removal.left == ()
+    left = [line for line in dump(clinic.database).splitlines() if service in line or "syncline" in line.lower()]
+    assert left == []
 
 
 def test_a_view_of_the_companys_on_ours_stops_deprovision_and_stays(clinic: Clinic) -> None:

@@ -25,6 +25,6 @@ def test_a_planted_bug_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         (folder := tmp_path / str(seed)).mkdir()
         found = bug.found_by(seed, folder)
         if found is not None:
-            assert found.report and found.report.story
+            assert found.checker
             return
     pytest.fail(f"not found: {name}")

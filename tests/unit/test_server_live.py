@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from syncline.protocol import frames
 from syncline.server.auth import Identity
-from syncline.server.downloads import Position
+from syncline.server.downloads import CutFrames, Position
 from syncline.server.live import LiveConnection
 from syncline.server.session import State
 from syncline.server.websocket import WIRE
@@ -29,18 +31,49 @@ class SlowWire:
         return True
 
 
-def test_a_device_whose_phone_was_busy_learns_with_the_next_heartbeat_that_it_stands_at_the_head() -> None:
-    """P2: the heartbeat that would have said so was not taken; nothing else will ever come if nobody writes."""
-    wire = SlowWire()
+def standing_at(cursor: tuple[str, int], wire: SlowWire) -> LiveConnection:
+    """While the head is checkpoint 9 of "term"."""
     fan_out = SimpleNamespace(is_standing=lambda _: True, at=("term", 9))
     clock = SimpleNamespace(monotonic_seconds=lambda: 0.0, now_us=lambda: 0)
     service = cast(Any, SimpleNamespace(clock=clock, fan_out=fan_out))
     socket = cast(Any, SimpleNamespace(scope={"extensions": {WIRE: wire}}))
     connection = LiveConnection(service, socket, Identity("ann", {"sub": "ann"}), frames.PLAIN)
-    connection.position = Position(("term", 8), frozenset(), 0, 3)
+    connection.position = Position(cursor, frozenset(), 0, 3)
     connection._session.state = State.TOLD
+    return connection
+
+
+def test_a_device_whose_phone_was_busy_learns_with_the_next_heartbeat_that_it_stands_at_the_head() -> None:
+    """P2: the heartbeat that would have said so was not taken; nothing else will ever come if nobody writes."""
+    wire = SlowWire()
+    connection = standing_at(("term", 8), wire)
     for _ in range(3):
         connection._beat()
     assert wire.refused
     assert [beat.get("cursor") for beat in wire.sent] == ["term.9", None]
     assert connection.position.cursor == ("term", 9)
+
+
+def test_a_device_of_an_earlier_term_reads_a_cut_instead_of_a_heartbeat_that_it_would_not_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P2: a heartbeat moves no cursor into another term; a server that believed so would never tell it again."""
+    wire, woken = SlowWire(), list[bool]()
+    wire.refused = 1
+    connection = standing_at(("before", 8), wire)
+    monkeypatch.setattr(connection, "wake", lambda: woken.append(True))
+    connection._beat()
+    assert woken
+    assert "cursor" not in wire.sent[0]
+    assert connection.position.cursor == ("before", 8)
+
+
+def test_a_cut_without_news_is_told_whole_to_a_device_of_an_earlier_term() -> None:
+    """P2."""
+    connection = standing_at(("before", 8), SlowWire())
+    commit = {"t": "commit", "cursor": "term.9"}
+    there = Position(("term", 9), frozenset(), 0, 4)
+    cut = CutFrames((frames.dump(commit),), there, is_empty=True, more=False, checkpoint=9, time_us=0)
+    (message,) = connection._messages(cut)
+    assert [frames.load(frames.unpack(each)) for each in frames.unbundle(message)] == [commit]
+    assert connection.position == there

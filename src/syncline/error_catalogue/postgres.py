@@ -56,7 +56,8 @@ POSTGRES: tuple[Section, ...] = (
             ),
             _source(
                 "capture_lost",
-                "Triggers of ours are gone from a captured table.",
+                "Triggers of ours are gone from a captured table, or a table of ours, or a right that capture needs to "
+                "write into it.",
                 "Run: syncline provision, with --owner-url where the service may not; what was missed is sent anew.",
             ),
             _source(
@@ -90,6 +91,17 @@ POSTGRES: tuple[Section, ...] = (
                 "Capture runs with the rights of a role that may do more than own it. A note where that is an ordinary "
                 "role.",
                 "Run: syncline provision, as a role that may create roles, or after one has typed what is named.",
+            ),
+            Entry(
+                "schema_published",
+                "A note: a publication of the company's, such as one FOR ALL TABLES, ships what we write, too. A fault "
+                "where a table of ours has no replica identity: then no checkpoint is taken.",
+                "Publish tables, or schemas without ours; where it is a fault, run: syncline provision",
+            ),
+            Entry(
+                "backup_rights",
+                "A note: who owns captured tables may not read the schema syncline, so a pg_dump of theirs fails.",
+                "Type the GRANT that is named, or dump with --exclude-schema=syncline.",
             ),
             Entry(
                 "row_security",

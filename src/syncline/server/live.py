@@ -182,13 +182,15 @@ class LiveConnection:
         elif not self._wire.send_now([packed]):
             return  # the next one tells it, or a cut
         self.position = position
+        if position.cursor != self._service.fan_out.at and self._service.fan_out.is_standing(self):
+            self.wake()  # a heartbeat moves no cursor into another term; a cut of its own does
 
     def _moved_quietly(self, beat: dict[str, Any]) -> Position:
         """Checkpoints that did not concern the device have passed: it learns now and then that it stands after them.
         Where it stands once it has heard this."""
         was, at = self.position, self._service.fan_out.at
         self._head = beat["head"] = at[1]
-        if was.cursor == at:
+        if was.cursor is None or was.cursor[0] != at[0] or was.cursor == at:
             return was
         beat.update(cursor=cursor_text(*at), apply_count=was.apply_count)
         return Position(at, was.held, was.included, was.apply_count)
@@ -214,8 +216,8 @@ class LiveConnection:
 
     def _messages(self, cut: CutFrames) -> Sequence[bytes]:
         """Takes the position that the device has when it has applied them."""
-        if cut.is_empty:
-            was = self.position
+        was = self.position
+        if cut.is_empty and _are_of_one_term(was, cut.position):
             self.position = Position(cut.position.cursor, was.held, was.included, was.apply_count)
             return [frames.pack(self._service.heartbeat(cut, self.position), frames.PLAIN)]
         self.position = cut.position
@@ -261,3 +263,7 @@ class LiveConnection:
             _log.debug("a live connection was gone before it was closed: %s", error)
         finally:
             self._ended.set()
+
+
+def _are_of_one_term(one: Position, other: Position) -> bool:
+    return one.cursor is not None and other.cursor is not None and one.cursor[0] == other.cursor[0]

@@ -59,21 +59,21 @@ class Aside:
         [finding, *_] = told(attached.plan, {name: failure.trouble})
         _log.error("%s %s", finding.what, finding.remedy)
 
-    async def try_again(self, db: asyncpg.Connection, attached: Attachment, seen: Seen) -> None:
+    async def try_again(self, db: asyncpg.Connection, attached: Attachment) -> None:
         """Take back what a cut could compute now; the gap that it left has devices fetch the table anew."""
         standing = attached.standing
         for name in standing.aside:
             patience = self._known.setdefault(name, _Patience(0.0))
             if _now() < patience.due:
                 continue
-            if await _is_computable(db, standing, attached.sql.tables[name], seen):
+            if await _is_computable(db, standing, attached.sql.tables[name]):
                 standing.take_back(name)
                 _log.info('checkpoints of "%s" are taken again', name)
             else:
                 patience.due = _now() + patience.seconds
 
 
-async def _is_computable(db: asyncpg.Connection, standing: Standing, table: TableSql, seen: Seen) -> bool:
+async def _is_computable(db: asyncpg.Connection, standing: Standing, table: TableSql) -> bool:
     """Of a few of the changes that wait; it leaves nothing behind."""
     size, capture, name = SIZES[0], table.capture, table.synced.name
     transaction = db.transaction(isolation="repeatable_read")
@@ -81,7 +81,7 @@ async def _is_computable(db: asyncpg.Connection, standing: Standing, table: Tabl
     try:
         await db.execute(f"{_FENCED}; {standing.locks()}")
         await db.execute(Scratch(capture).create_sql())
-        await db.fetchrow(batch_sql.batch_sql(capture, size), *seen.arguments)
+        await db.fetchrow(batch_sql.batch_sql(capture, size), *Seen().arguments)
         await db.execute(batch_sql.affected_sql(table, size, {}, {}))
         await db.execute(batch_sql.member_sql(table, size, {}))
         await db.fetch(batch_sql.entries_sql(table, size), 0, name)

@@ -4,8 +4,10 @@ trigger whose function is there."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 
 import asyncpg
@@ -19,6 +21,8 @@ from syncline.source.postgres.trigger_sql import ROW_TRIGGER, TRIGGERS, function
 
 Arguments = tuple[list[str], list[str], list[str], list[str], list[str]]
 ENABLED_ALWAYS = "A"
+DEAF = "deaf:"
+"""Prefix in `meta`, of tables: see `TableState.was_deaf`."""
 
 
 class NameTakenError(SourceError):
@@ -45,7 +49,9 @@ class TableState:
     """`host` and `capture` are texts to compare; `members`: the table and all its partitions, quoted -> oid, empty
     where there is no such table; `subscribed`: those of them that a subscription fills; `is_hidden`: policies would
     hide rows from this role; `is_readable`: it may lock and read all of it; `changelog` is the mark on our table,
-    `function` a digest of its body: None where there is none; `ours` the oids of the two, `owners` their owners.
+    `function` a digest of its body: None where there is none; `ours` the oids of the two, `owners` their owners;
+    `may_note`: the function's owner may write down what it hears of; `was_deaf`: that was found to be otherwise, or a
+    table of ours to be gone, and nobody has put capture in since.
     `contents` is compared by its own ways."""
 
     host: str
@@ -60,6 +66,8 @@ class TableState:
     subscribed: tuple[str, ...] = ()
     contents: Contents = field(default=NOTHING, compare=False)
     owners: tuple[str | None, str | None] = (None, None)
+    may_note: bool = True
+    was_deaf: bool = False
 
     def is_owned_by(self, role: str) -> bool:
         """Whether capture runs with the rights of this role, and its queue is analysed with them."""
@@ -76,6 +84,8 @@ class TableState:
         }
         return (
             bool(self.members)
+            and self.may_note
+            and not self.was_deaf
             and wanted == standing == {(trigger.relation, trigger.name) for trigger in self.triggers}
             and self.changelog == capture.changelog_mark
             and self.function == function_digest(capture)
@@ -85,6 +95,22 @@ class TableState:
 def base_script() -> str:
     """What provisioning adds whatever the plan is."""
     return _text("tables.sql") + only_ours()
+
+
+@cache
+def base_tables() -> tuple[str, ...]:
+    """The names of the tables that `base_script` makes."""
+    return tuple(re.findall(r"CREATE TABLE IF NOT EXISTS syncline\.(\w+)", _text("tables.sql")))
+
+
+async def missing_tables(db: asyncpg.Connection) -> list[str]:
+    """Those of them that somebody has dropped."""
+    rows = await db.fetch(
+        "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c "
+        "WHERE c.relnamespace = to_regnamespace('syncline') AND c.relkind = 'r' AND c.relname = name) ORDER BY name",
+        list(base_tables()),
+    )
+    return [row[0] for row in rows]
 
 
 def only_ours() -> str:
@@ -101,6 +127,7 @@ async def read_states(db: asyncpg.Connection, captures: Mapping[str, Capture]) -
     arguments = state_arguments(captures)
     rows = await db.fetch(queries("belongings.sql")["state"], *arguments)
     contents = dict(await db.fetch(queries("contents.sql")["contents"], *arguments[:3]))
+    deaf = await _read_deaf(db) if rows else set()
     found = {}
     for row in rows:
         triggers = [
@@ -120,8 +147,22 @@ async def read_states(db: asyncpg.Connection, captures: Mapping[str, Capture]) -
             tuple(json.loads(row["subscribed"])),
             Contents.parse(json.loads(contents.get(row["name"], "{}"))),
             (row["queue_owner"], row["function_owner"]),
+            row["may_note"],
+            row["name"] in deaf,
         )
     return found
+
+
+async def _read_deaf(db: asyncpg.Connection) -> set[str]:
+    rows = await db.fetch("SELECT name FROM syncline.meta WHERE starts_with(name, $1)", DEAF)
+    return {row[0].removeprefix(DEAF) for row in rows}
+
+
+async def note_deaf(db: asyncpg.Connection, tables: Iterable[str]) -> None:
+    """Inside a transaction, before what these tables lack is put back: until capture is put in under a lock, a
+    transaction of the host's may be under way of which nothing is written down."""
+    for name in tables:
+        await set_meta(db, DEAF + name, "")
 
 
 def state_arguments(captures: Mapping[str, Capture]) -> Arguments:

@@ -4,7 +4,7 @@
 -- Of the captured tables $1, called $3 in schema $2, with our changelogs $4 and functions $5: `host` what each looks
 -- like, `members` it and its partitions, `subscribed` those of them that a subscription fills, `triggers` ours on them,
 -- `capture` the changelog and the function; `is_hidden`: policies would hide rows of it from this role; `is_readable`:
--- this role may lock and read it.
+-- this role may lock and read it; `may_note`: the function's owner may do all that the function does.
 WITH RECURSIVE wanted AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
     AS w(name, schema_name, relation, changelog, function)
@@ -24,7 +24,10 @@ WITH RECURSIVE wanted AS (
     WHERE s.srrelid = c.oid OR s.srrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid)))
   GROUP BY m.name
 ), ours AS (
-  SELECT oid FROM pg_namespace WHERE nspname = 'syncline'
+  SELECT n.oid, (SELECT c.oid FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'gap') AS gap,
+    (SELECT c.oid FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'pulse') AS pulse,
+    (SELECT p.oid FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'now_us') AS clock
+  FROM pg_namespace n WHERE n.nspname = 'syncline'
 ), members AS (
   SELECT m.name,
     json_object_agg(quote_ident(n.nspname) || '.' || quote_ident(c.relname), m.oid::int8
@@ -53,7 +56,10 @@ SELECT w.name, m.members::text AS members, coalesce(u.members, '[]')::text AS su
     f.oid, f.prosecdef, f.proconfig, f.proowner) AS capture,
   l.oid AS changelog_oid, f.oid AS function_oid, obj_description(l.oid, 'pg_class') AS changelog,
   md5(convert_to(f.prosrc, 'UTF8')) AS function, pg_get_userbyid(l.relowner)::text AS queue_owner,
-  pg_get_userbyid(f.proowner)::text AS function_owner
+  pg_get_userbyid(f.proowner)::text AS function_owner,
+  coalesce(has_schema_privilege(f.proowner, o.oid, 'USAGE') AND has_table_privilege(f.proowner, l.oid, 'INSERT')
+    AND has_table_privilege(f.proowner, o.gap, 'INSERT') AND has_table_privilege(f.proowner, o.pulse, 'SELECT')
+    AND has_function_privilege(f.proowner, o.clock, 'EXECUTE'), false) AS may_note
 FROM wanted w LEFT JOIN root r ON r.name = w.name LEFT JOIN members m ON m.name = w.name
 LEFT JOIN subscribed u ON u.name = w.name CROSS JOIN ours o
 LEFT JOIN pg_class l ON l.relnamespace = o.oid AND l.relname = w.changelog
@@ -70,7 +76,8 @@ SELECT
 
 -- name: versions
 -- Whether lines of the catalogue stand as they were: of relations $1, our triggers $2, and the rules of views $3; and of
--- which relations policies would hide rows from this role, and which it may not read.
+-- which relations policies would hide rows from this role, and which it may not read; and what the owners of our
+-- functions $4 may do.
 SELECT
   (SELECT string_agg(c.oid::text, ' ' ORDER BY c.oid) FROM pg_class c
    WHERE c.oid = ANY($1::oid[])
@@ -80,11 +87,20 @@ SELECT
   (SELECT string_agg(concat_ws(':', c.oid, c.xmin), ' ' ORDER BY c.oid) FROM pg_class c WHERE c.oid = ANY($1::oid[])),
   (SELECT string_agg(concat_ws(':', t.oid, t.xmin), ' ' ORDER BY t.oid) FROM pg_trigger t WHERE t.oid = ANY($2::oid[])),
   (SELECT string_agg(concat_ws(':', r.oid, r.xmin), ' ' ORDER BY r.oid) FROM pg_rewrite r
-   WHERE r.ev_class = ANY($3::oid[]));
+   WHERE r.ev_class = ANY($3::oid[])),
+  (SELECT string_agg(concat_ws(':', k.owner, has_schema_privilege(k.owner, n.oid, 'USAGE'),
+     (SELECT string_agg(has_table_privilege(k.owner, c.oid, CASE c.relname WHEN 'gap' THEN 'INSERT' ELSE 'SELECT' END)::text,
+        ',' ORDER BY c.oid) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname IN ('gap', 'pulse')),
+     (SELECT has_function_privilege(k.owner, p.oid, 'EXECUTE') FROM pg_proc p
+      WHERE p.pronamespace = n.oid AND p.proname = 'now_us')), ' ' ORDER BY k.owner)
+   FROM (SELECT DISTINCT f.proowner AS owner FROM pg_proc f WHERE f.oid = ANY($4::oid[])) AS k
+   JOIN pg_namespace n ON n.nspname = 'syncline');
 
 -- name: details
--- As `versions`, of what else belongs to relations $1, of our functions $2, and of the enum types $3.
+-- As `versions`, of what else belongs to relations $1, of our functions $2, and of the enum types $3; and of which tables
+-- capture was found to be deaf.
 SELECT
+  (SELECT string_agg(m.name, ' ' ORDER BY m.name) FROM syncline.meta m WHERE starts_with(m.name, 'deaf:')),
   (SELECT string_agg(concat_ws(':', a.attrelid, a.attnum, a.xmin), ' ' ORDER BY a.attrelid, a.attnum)
    FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0),
   (SELECT string_agg(concat_ws(':', i.inhrelid, i.xmin), ' ' ORDER BY i.inhrelid)
@@ -109,3 +125,11 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'syncline') AND NOT t.tgisinternal
   AND ($1::text IS NULL OR p.proname = $1)
 ORDER BY 1, 2;
+
+-- name: unidentified
+-- Tables of ours without a key that could not be deleted from if they were published.
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'syncline' AND c.relkind = 'r' AND c.relreplident <> 'f'
+  AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+ORDER BY 1;

@@ -70,9 +70,6 @@ BEGIN
         RETURN;
       END IF;
       EXECUTE pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO %I', owner);
-      EXECUTE pg_catalog.format('GRANT INSERT ON {ours("gap")} TO %I', owner);
-      EXECUTE pg_catalog.format('GRANT SELECT ON {ours("pulse")} TO %I', owner);
-      EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION {ours("now_us")}() TO %I', owner);
       EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO %I', {literal(function)}, owner);
       EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', {literal(queue)}, owner);
       EXECUTE pg_catalog.format('REVOKE CREATE ON SCHEMA {SCHEMA} FROM %I', owner);
@@ -84,6 +81,39 @@ BEGIN
         RAISE NOTICE 'Capture runs with the rights of who put it in: %', SQLERRM;
         RETURN;
     END;
+  END LOOP;
+END
+"""
+    return f"DO {dollar_quoted(block)}"
+
+
+def entitle_sql(capture: Capture) -> str:
+    """The block that gives the owner of a table's function what the function needs, where it lacks it; after
+    `hand_over_sql`. A GRANT of somebody who may not give that right may be a mere warning: here it is an error."""
+    function, queue = literal(f"{ours(capture.function_name)}()"), literal(capture.changelog)
+    block = f"""
+DECLARE
+  owner name := (SELECT pg_catalog.pg_get_userbyid(p.proowner) FROM pg_catalog.pg_proc p
+    WHERE p.oid = {function}::regprocedure);
+  wanted record;
+BEGIN
+  FOR wanted IN VALUES
+    ('SCHEMA', {literal(SCHEMA)}, 'USAGE'), ('TABLE', {literal(ours("gap"))}, 'INSERT'),
+    ('TABLE', {literal(ours("pulse"))}, 'SELECT'), ('FUNCTION', {literal(f"{ours('now_us')}()")}, 'EXECUTE'),
+    ('TABLE', {queue}, 'INSERT')
+  LOOP
+    FOR turn IN 1..2 LOOP
+      EXIT WHEN CASE wanted.column1
+        WHEN 'SCHEMA' THEN pg_catalog.has_schema_privilege(owner, wanted.column2, wanted.column3)
+        WHEN 'TABLE' THEN pg_catalog.has_table_privilege(owner, wanted.column2, wanted.column3)
+        ELSE pg_catalog.has_function_privilege(owner, wanted.column2, wanted.column3) END;
+      IF turn = 2 THEN
+        RAISE insufficient_privilege USING MESSAGE = pg_catalog.format(
+          '%s may not give %s the right %s on %s, which capture needs',
+          current_user, owner, wanted.column3, wanted.column2);
+      END IF;
+      EXECUTE pg_catalog.format('GRANT %s ON %s %s TO %I', wanted.column3, wanted.column1, wanted.column2, owner);
+    END LOOP;
   END LOOP;
 END
 """

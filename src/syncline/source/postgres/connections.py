@@ -35,6 +35,8 @@ STATEMENTS_KEPT = 300
 STATEMENT_SECONDS = 30.0
 UPLOAD_STATEMENT_SECONDS = 5.0
 """One statement of an upload, whatever rules of the company's it sets off: hosts wait for the rows it has locked."""
+DIRECT_STATEMENT_SECONDS = 600.0
+"""One statement of `provision` or `migrate`; the longest indexes a queue of ours."""
 LOCK_SECONDS = 0.8
 """Below PostgreSQL's deadlock_timeout of 1 s: of us and a host that wait for each other it is we who give way."""
 STANDSTILL_SECONDS = 30.0
@@ -135,6 +137,8 @@ class Connections:
             **_BEGINNINGS,
             **_SERVER_KEEPALIVE,
             "lock_timeout": milliseconds(LOCK_SECONDS),
+            "statement_timeout": milliseconds(DIRECT_STATEMENT_SECONDS),
+            "idle_in_transaction_session_timeout": milliseconds(STANDSTILL_SECONDS),
             **settings,
         }
         try:

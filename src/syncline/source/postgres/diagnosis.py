@@ -17,17 +17,18 @@ from syncline.model.identifiers import quote
 from syncline.model.scope_checks import index_statement, missing_indexes
 from syncline.model.scopes import Plan
 from syncline.source.port import Finding
-from syncline.source.postgres import adopting, capture_owner, suspending
-from syncline.source.postgres.belongings import read_meta
+from syncline.source.postgres import adopting, capture_owner, neighbours, suspending
+from syncline.source.postgres.belongings import missing_tables, read_meta, read_states
+from syncline.source.postgres.capture import captures
 from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.checkpoint_sql import LOCK_KEYS
 from syncline.source.postgres.connections import Connections
 from syncline.source.postgres.generations import read_gaps
-from syncline.source.postgres.installed import find_troubles
+from syncline.source.postgres.installed import find_troubles, not_whole
 from syncline.source.postgres.names import ours, table_sql
 from syncline.source.postgres.registry import require_provisioned
 from syncline.source.postgres.roles import SERVICE
-from syncline.source.postgres.troubles import Trouble, with_consequences
+from syncline.source.postgres.troubles import AGAIN, Trouble, with_consequences
 
 STATEMENT_TIMEOUT = "5s"
 HELD_SECONDS = 1800.0
@@ -79,6 +80,10 @@ async def _in_database(db: asyncpg.Connection, plan: Plan | None) -> AsyncIterat
         yield Finding("The service may not look at what provisioning made.", _typed(grant), "service_rights")
         return
     await require_provisioned(db)
+    if missing := await missing_tables(db):
+        gone = not_whole(missing)
+        yield Finding(gone.message, gone.hint, gone.error_code)
+        return
     migrations = await suspending.diagnose(db)
     for finding in migrations:
         yield finding
@@ -88,10 +93,15 @@ async def _in_database(db: asyncpg.Connection, plan: Plan | None) -> AsyncIterat
         if migrations:  # it has taken capture off, and what is missing for that reason is not lost
             troubles = {name: each for name, each in troubles.items() if each.code != "capture_lost"}
         found = [] if migrations else [finding async for finding in _capture(db, plan)]
+        found += [finding async for finding in _mute(db, plan)]
         found += [finding async for finding in _rights(db, plan, server["role"])]
         for finding in with_consequences(plan, found, troubles):
             yield finding
     for finding in await capture_owner.diagnose(db):
+        yield finding
+    for finding in await neighbours.publications(db):
+        yield finding
+    for finding in await neighbours.dumps(db, plan) if plan is not None else ():
         yield finding
     async for finding in _queue(db, troubles):
         yield finding
@@ -107,14 +117,13 @@ async def _in_database(db: asyncpg.Connection, plan: Plan | None) -> AsyncIterat
 async def _capture(db: asyncpg.Connection, plan: Plan) -> AsyncIterator[Finding]:
     names = [table_sql(plan.schema.table(name)) for name in plan.captured_tables]
     rows = await db.fetch(_SQL["triggers"], names)
-    again = "Run: syncline provision, with --owner-url where the service may not; what was missed is sent anew."
     lost = _parts(rows, is_missing=True, is_partition=False)
     if lost:
-        yield Finding(f"Nothing notices changes of {lost}: triggers of ours are gone.", again, "capture_lost")
+        yield Finding(f"Nothing notices changes of {lost}: triggers of ours are gone.", AGAIN, "capture_lost")
     parts = _parts(rows, is_missing=True, is_partition=True)
     if parts:
         what = f"Nothing notices changes that are written to {parts} directly: a partition without capture."
-        yield Finding(what, again, "partition_uncaptured")
+        yield Finding(what, AGAIN, "partition_uncaptured")
     disabled = [row for row in rows if not row["is_missing"]]
     if disabled:
         alter = f"ALTER TABLE ONLY {disabled[0]['part']} ENABLE ALWAYS TRIGGER {disabled[0]['trigger']};"
@@ -123,6 +132,19 @@ async def _capture(db: asyncpg.Connection, plan: Plan) -> AsyncIterator[Finding]
             f"{_typed(alter)} Or run: syncline provision",
             "capture_disabled",
         )
+
+
+async def _mute(db: asyncpg.Connection, plan: Plan) -> AsyncIterator[Finding]:
+    """Capture that stands and hears, and may not write down what it hears."""
+    states = await read_states(db, captures(plan))
+    mute = {name: state for name, state in states.items() if state.function is not None and not state.may_note}
+    if mute:
+        owner = next(iter(mute.values())).owners[1] or ""
+        what = (
+            f"Changes of {_listed(mute)} cannot be written down: {quote(owner)}, with whose rights capture runs, lacks "
+            "some on the schema syncline. A REVOKE took them, or a dump was restored without rights."
+        )
+        yield Finding(what, AGAIN, "capture_lost")
 
 
 def _parts(rows: list[Any], **wanted: bool) -> str:

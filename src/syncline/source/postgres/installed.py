@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,23 @@ import asyncpg
 
 from syncline.errors import NotProvisionedError, SchemaChangedError
 from syncline.model.scopes import Plan
-from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, read_states, set_meta
+from syncline.source.postgres.belongings import (
+    TableState,
+    is_provisioned,
+    missing_tables,
+    read_meta,
+    read_states,
+    set_meta,
+)
 from syncline.source.postgres.capture import Capture, captures
 from syncline.source.postgres.contents import Contents
 from syncline.source.postgres.generations import read_gaps_apart
 from syncline.source.postgres.introspect import introspect
+from syncline.source.postgres.names import SCHEMA
 from syncline.source.postgres.signatures import ASIDE_OF
 from syncline.source.postgres.suspending import is_watched
 from syncline.source.postgres.trigger_sql import function_digest
-from syncline.source.postgres.troubles import Trouble, told
+from syncline.source.postgres.troubles import AGAIN, Trouble, told
 from syncline.source.signatures import layout_text
 
 VERSION = "1"
@@ -93,6 +101,8 @@ class Installed:
             return False
         if is_watched(self.name, self.state):
             return not self.state.subscribed
+        if self.state.was_deaf or not self.state.may_note:
+            return False
         if restored:
             return self.state.is_complete(self.capture)
         record = self.record
@@ -180,11 +190,24 @@ async def require_provisioned(db: asyncpg.Connection) -> None:
         raise NotProvisionedError("Capture is not installed in this database.", hint=_HINT)
 
 
+async def require_whole(db: asyncpg.Connection) -> None:
+    """SchemaChangedError where somebody has dropped a table that all capture leans on."""
+    if missing := await missing_tables(db):
+        raise not_whole(missing)
+
+
+def not_whole(missing: Sequence[str]) -> SchemaChangedError:
+    listed = ", ".join(f"{SCHEMA}.{name}" for name in missing)
+    are = "is gone, and nothing works without it" if len(missing) == 1 else "are gone, and nothing works without them"
+    return SchemaChangedError(f"{listed} {are}.", hint=AGAIN, code="capture_lost")
+
+
 async def verify(db: asyncpg.Connection, plan: Plan, lost_for_good: frozenset[str] | None = None) -> dict[str, Trouble]:
     """NotProvisionedError or SchemaChangedError where capture is missing or is not what this plan needs. With
     `lost_for_good`, those of these tables of which it is, and tables that cannot be read or whose filter does not work,
     are no error, but the answer."""
     await require_provisioned(db)
+    await require_whole(db)
     installed = await read_installed(db, captures(plan))
     restored = was_restored(installed)
     lost = {name: _LOST for name, each in installed.items() if not (each.fits or (restored and each.is_as_before))}

@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 from asyncpg.exceptions import PostgresError
@@ -20,17 +21,28 @@ from syncline.log import logger
 from syncline.model.scopes import Plan
 from syncline.source.generations import raised_by
 from syncline.source.port import ProvisionReport, Removal
-from syncline.source.postgres import roles
+from syncline.source.postgres import neighbours, roles
 from syncline.source.postgres.belongings import (
+    DEAF,
     base_script,
     is_provisioned,
+    missing_tables,
+    note_deaf,
     read_meta,
     require_names,
     set_meta,
     triggers_by_relation,
 )
 from syncline.source.postgres.capture import Capture, captures
-from syncline.source.postgres.capture_owner import CAPTURE_ROLE, hand_over_sql, other_owner, require_fit, role_of
+from syncline.source.postgres.capture_owner import (
+    CAPTURE_ROLE,
+    entitle_sql,
+    hand_over_sql,
+    other_owner,
+    require_fit,
+    role_of,
+)
+from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.connections import Connections
 from syncline.source.postgres.generations import mark_gaps, read_gaps
 from syncline.source.postgres.installed import (
@@ -41,12 +53,14 @@ from syncline.source.postgres.installed import (
     describe_tables,
     fingerprint_of,
     layouts,
+    not_whole,
     read_installed,
     record_of,
     require_same_schema,
     was_restored,
 )
 from syncline.source.postgres.locking import SEQUENCER_LOCK, alone, patiently, take_lock
+from syncline.source.postgres.names import ours
 from syncline.source.postgres.removing import remove_leftovers, remove_schema, take_triggers_off
 from syncline.source.postgres.scripts import capture_statements, lock_statement, script
 from syncline.source.postgres.signatures import (
@@ -96,20 +110,27 @@ async def provision(
     async with alone(connections) as db:
         await require_names(db)
         await require_same_schema(db, plan)
-        if not await is_provisioned(db) or await read_meta(db, "version") != VERSION:
-            await patiently(db, "The schema syncline", lambda: _run(db, base_script()), tell)
+        await _make_base(db, plan, tell, refused)
         role = await role_of(db, capture_role)
         if refused is None:
             await require_fit(db, role)
         work = _Work(db, plan, tell, refused, role)
         installed = await read_installed(db, captures(plan))
         work.restored = was_restored(installed)
+        mute = [name for name, each in installed.items() if each.state.function and not each.state.may_note]
+        if mute:
+            await patiently(db, "The schema syncline", lambda: note_deaf(db, mute), tell)
+            installed = await read_installed(db, captures(plan))
         for each in sorted(installed.values(), key=lambda each: each.name):
             if not each.fits or (refused is None and not each.state.is_owned_by(role)):
                 await _put_in_one(work, each)
         removed = () if refused else await remove_leftovers(db, plan, tell)
         await patiently(db, "The schema syncline", lambda: _finish(work, service_role), tell)
         anew = raised_by(plan, await read_gaps(db))
+        if refused is None:
+            await _identify(db, tell)
+            for finding in await neighbours.dumps(db, plan):
+                tell(f"{finding.what} {finding.remedy}")
         if refused is None and (other := await other_owner(db, role)):
             tell(f'Capture runs with the rights of "{other}", and not of "{role}"; syncline doctor says what to do')
     same = sorted(set(plan.captured_tables) - set(work.fresh))
@@ -118,8 +139,39 @@ async def provision(
     )
 
 
-async def _run(db: asyncpg.Connection, statements: str) -> None:
-    await db.execute(statements)
+async def _make_base(db: asyncpg.Connection, plan: Plan, tell: Tell, refused: set[str] | None) -> None:
+    """What all capture leans on, where it is not there, or not of this version. What was to be written into a table
+    that was gone was missed."""
+    is_there = await is_provisioned(db)
+    missing = await missing_tables(db) if is_there else []
+    if is_there and not missing and await read_meta(db, "version") == VERSION:
+        return
+
+    async def make() -> None:
+        await db.execute(base_script())
+        if missing:
+            await note_deaf(db, plan.captured_tables)
+
+    try:
+        await patiently(db, "The schema syncline", make, tell)
+    except asyncpg.InsufficientPrivilegeError as error:
+        if refused is None or not missing:
+            raise
+        raise not_whole(missing) from error
+
+
+async def _identify(db: asyncpg.Connection, tell: Tell) -> None:
+    """What was put in before publications were thought of: see the end of tables.sql."""
+    for (table,) in await db.fetch(queries("belongings.sql")["unidentified"]):
+        alter = f"ALTER TABLE {table} REPLICA IDENTITY FULL"
+        try:
+            await patiently(db, table, partial(_run, db, alter), tell)
+        except asyncpg.InsufficientPrivilegeError:
+            tell(f"Where a publication is FOR ALL TABLES, have the owner of {table} type: {alter}")
+
+
+async def _run(db: asyncpg.Connection, statement: str) -> None:
+    await db.execute(statement)
 
 
 # ---------------------------------------------------------------- one table
@@ -153,6 +205,8 @@ async def _put_in(work: _Work, capture: Capture) -> None:
         await db.execute(";\n".join(capture_statements(capture)))
     if not is_whole or not found.state.is_owned_by(work.capture_role):
         await db.execute(hand_over_sql(capture, work.capture_role))
+        await db.execute(entitle_sql(capture))
+        await db.execute("DELETE FROM syncline.meta WHERE name = $1", DEAF + name)
         found = (await read_installed(db, {name: capture}))[name]
     for member in found.new_members:  # what came along with a partition was captured nowhere
         is_missed = is_missed or await db.fetchval(f"SELECT EXISTS (SELECT FROM {member})")
@@ -230,11 +284,12 @@ async def pending_changes(db: asyncpg.Connection, plan: Plan) -> list[str]:
     await require_names(db)
     if not await is_provisioned(db):
         return [f'install capture on "{name}"' for name in plan.captured_tables]
+    lacking = [f"put back {ours(name)}" for name in await missing_tables(db)]
     installed = await read_installed(db, captures(plan))
     rows = await db.fetch("SELECT name FROM syncline.meta WHERE starts_with(name, $1) ORDER BY name", RECORD)
     gone = [name for (text,) in rows if (name := text.removeprefix(RECORD)) not in plan.captured_tables]
     changes = [f'install capture on "{name}"' for name in plan.captured_tables if not installed[name].stands]
-    return changes + [f'remove capture from "{name}"' for name in gone]
+    return lacking + changes + [f'remove capture from "{name}"' for name in gone]
 
 
 async def deprovision(connections: Connections, tell: Tell) -> Removal:

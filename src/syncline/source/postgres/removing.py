@@ -11,7 +11,7 @@ import asyncpg
 from syncline.model.identifiers import quote
 from syncline.model.scopes import Plan
 from syncline.source.postgres import roles
-from syncline.source.postgres.belongings import read_states, triggers_by_relation
+from syncline.source.postgres.belongings import DEAF, read_states, triggers_by_relation
 from syncline.source.postgres.capture import CHANGELOG, FUNCTION, captures
 from syncline.source.postgres.capture_owner import role_of, take_away
 from syncline.source.postgres.installed import FUNCTION_OF, RECORD
@@ -77,7 +77,9 @@ async def _remove_table(db: asyncpg.Connection, name: str, function: str) -> Non
     await db.execute(f"DROP FUNCTION IF EXISTS {ours(function)}()")
     await db.execute(f"DROP TABLE IF EXISTS {ours(object_name(CHANGELOG, name))}")
     await drop_aside(db, name)
-    await db.execute("DELETE FROM syncline.meta WHERE name = ANY($1::text[])", [RECORD + name, FUNCTION_OF + function])
+    await db.execute(
+        "DELETE FROM syncline.meta WHERE name = ANY($1::text[])", [RECORD + name, FUNCTION_OF + function, DEAF + name]
+    )
 
 
 async def remove_schema(db: asyncpg.Connection) -> None:

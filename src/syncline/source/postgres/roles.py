@@ -6,8 +6,9 @@ What is granted on things of the company's is written down, so that `deprovision
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 
@@ -18,7 +19,7 @@ from syncline.source.postgres.names import SCHEMA, table_sql
 from syncline.source.postgres.trigger_sql import dollar_quoted
 
 GRANTED = "granted"
-"""The name in `meta` of what was granted: a list of [role, privilege, on what]."""
+"""The name in `meta` of what was granted: a list of [role, privilege, on what, where], for which see `_WHERE`."""
 SERVICE = "service"
 """The name in `meta` of the role that serves, where it is not the owner."""
 _WRITES = ("INSERT", "UPDATE", "DELETE")
@@ -110,7 +111,7 @@ END
 
 async def grant(db: asyncpg.Connection, plan: Plan, role: str) -> None:
     """Inside a transaction: give what the role does not have yet, and write down what was given."""
-    given = [tuple(line) for line in json.loads(await read_meta(db, GRANTED) or "[]")]
+    given = json.loads(await read_meta(db, GRANTED) or "[]")
     if await db.fetchval("SELECT has_database_privilege($1, current_database(), 'TEMPORARY')", role) is False:
         database = quote(await db.fetchval("SELECT current_database()"))
         given.append(await _grant(db, role, _Right("TEMPORARY", "DATABASE", database)))
@@ -140,14 +141,40 @@ WHERE a.adrelid = ANY(SELECT t::regclass::oid FROM unnest($1::text[]) AS t)
 """CASE: asked of a table, to which every default belongs too, that function fails, and the planner may ask first."""
 
 
-async def _grant(db: asyncpg.Connection, role: str, right: _Right) -> tuple[str, str, str]:
+_WHERE = """
+SELECT d.oid::int8 AS database, CASE $1::text WHEN 'SCHEMA' THEN to_regnamespace($2)::oid::int8
+  WHEN 'DATABASE' THEN NULL ELSE to_regclass($2)::oid::int8 END AS object
+FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+"""
+"""The oids of the database and of the thing, which a RENAME leaves as they are, and a restore does not."""
+_NAMED_NOW = """
+SELECT CASE $1::text
+  WHEN 'SCHEMA' THEN (SELECT quote_ident(n.nspname) FROM pg_catalog.pg_namespace n WHERE n.oid = $3::int8::oid)
+  WHEN 'DATABASE' THEN quote_ident(d.datname)
+  ELSE (SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $3::int8::oid
+      AND (c.relkind = 'S') = ($1::text = 'SEQUENCE')) END
+FROM pg_catalog.pg_database d WHERE d.datname = current_database() AND d.oid = $2::int8::oid
+"""
+
+
+async def _grant(db: asyncpg.Connection, role: str, right: _Right) -> list[Any]:
     await db.execute(right.grant(role))
-    return role, right.privilege, f"{right.kind} {right.object}"
+    where = await db.fetchrow(_WHERE, right.kind, right.object)
+    return [role, right.privilege, f"{right.kind} {right.object}", list(where or ())]
+
+
+async def _named_now(db: asyncpg.Connection, what: str, where: Sequence[int | None]) -> str:
+    """`what` was granted on, by the name that it has today; by its old one after a restore."""
+    kind, _, name = what.partition(" ")
+    found = await db.fetchval(_NAMED_NOW, kind, *where) if where else None
+    return f"{kind} {found or name}"
 
 
 async def take_back(db: asyncpg.Connection) -> None:
     """Inside a transaction: what `grant` gave, as far as it is there."""
-    for role, privilege, what in json.loads(await read_meta(db, GRANTED) or "[]"):
+    for role, privilege, what, *where in json.loads(await read_meta(db, GRANTED) or "[]"):
+        what = await _named_now(db, what, where[0] if where else ())
         try:
             async with db.transaction():
                 await db.execute(f"REVOKE {privilege} ON {what} FROM {quote(role)}")

@@ -7,7 +7,7 @@ from syncline.model.scopes import Plan
 from syncline.source.postgres import roles
 from syncline.source.postgres.belongings import base_script, only_ours
 from syncline.source.postgres.capture import Capture, captures, changelog_index_sql, changelog_sql
-from syncline.source.postgres.capture_owner import CAPTURE_ROLE, hand_over_sql
+from syncline.source.postgres.capture_owner import CAPTURE_ROLE, entitle_sql, hand_over_sql
 from syncline.source.postgres.installed import VERSION
 from syncline.source.postgres.names import ours, table_sql
 from syncline.source.postgres.trigger_sql import dollar_quoted, function_sql, trigger_sql
@@ -37,6 +37,7 @@ END
         changelog_sql(capture),
         changelog_index_sql(capture),
         f"COMMENT ON TABLE {capture.changelog} IS {mark}",
+        f"ALTER TABLE {capture.changelog} REPLICA IDENTITY FULL",
         *function_sql(capture),
         trigger_sql(capture),
         only_ours().strip().rstrip(";"),
@@ -54,9 +55,9 @@ def script(plan: Plan, service_role: str, capture_role: str) -> tuple[str, ...]:
         f"INSERT INTO {ours('meta')} VALUES ({literal(CAPTURE_ROLE)}, {literal(capture_role)}) "
         "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
     )
-    statements = [OURS, "BEGIN", base_script().strip().rstrip(";"), version, owner, "COMMIT"]
+    statements = [OURS, "BEGIN", LOCK_TIMEOUT, base_script().strip().rstrip(";"), version, owner, "COMMIT"]
     for capture in captures(plan).values():
-        made = [*capture_statements(capture), hand_over_sql(capture, capture_role)]
+        made = [*capture_statements(capture), hand_over_sql(capture, capture_role), entitle_sql(capture)]
         statements += ["BEGIN", LOCK_TIMEOUT, lock_statement(capture), *made, "COMMIT"]
     if service_role:
         statements += roles.service_grants(plan, service_role)

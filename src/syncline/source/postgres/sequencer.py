@@ -56,6 +56,8 @@ class PostgresSequencer:
         self._scratch = ScratchTables()
         self._aside = Aside()
         self._seen = Seen()
+        self._bounded: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
+        """What `_seen` holds for: the tables that were followed then, and those whose gaps were left."""
         self._all_devices = False
         self.head: Head | None = None
 
@@ -117,7 +119,7 @@ class PostgresSequencer:
             return
         async with self._lease.session() as db:
             await self._told(self._take_plan(db, attached))
-            self._attached, self._scratch = attached, ScratchTables()
+            self._attached, self._scratch, self._seen = attached, ScratchTables(), Seen()
 
     async def _take_plan(self, db: asyncpg.Connection, attached: Attachment) -> None:
         async with db.transaction():
@@ -160,8 +162,8 @@ class PostgresSequencer:
         async with self._lease.session() as db:
             self._woken.clear()
             await self._told(self._scratch.drop_old(db))
-            await self._told(self._aside.try_again(db, attached, self._seen))
-            if not await self._told(self._poll(db, attached, term)):
+            await self._told(self._aside.try_again(db, attached))
+            if not await self._told(self._found(db, attached, term)):
                 await self._told(attached.standing.require(db))
                 return None
             await self._told(self._bell.clear(db))
@@ -181,14 +183,30 @@ class PostgresSequencer:
         self._bell.is_in_another_session()
         self._scratch, self._seen, self._all_devices = ScratchTables(), Seen(), True
 
+    async def _found(self, db: asyncpg.Connection, attached: Attachment, term: str) -> bool:
+        try:
+            return await self._poll(db, attached, term)
+        except asyncpg.UndefinedTableError:
+            await attached.standing.require(db)  # what is ours is gone: that says so in its own words
+            raise
+
     async def _poll(self, db: asyncpg.Connection, attached: Attachment, term: str) -> bool:
         """Whether anything waits; about 0.1 ms where nothing does."""
-        looked_at = _followed(attached)
+        looked_at = self._look_at(attached)
         row = await db.fetchrow(poll_sql(looked_at.values()), *self._seen.arguments, list(attached.standing.broken))
         self._require_ours(row, term)
-        if not row["waits"] and len(looked_at) == len(attached.sql.captures):
+        if not row["waits"]:
             self._seen = Seen.parse(row["snapshot"])
         return bool(row["waits"]) or self._all_devices
+
+    def _look_at(self, attached: Attachment) -> dict[str, Capture]:
+        """The tables that are followed now. Where there is one among them of which nothing was taken for a while,
+        older changes of it wait than the others have: all are looked at from the beginning once."""
+        followed, broken = _followed(attached), attached.standing.broken
+        if not (followed.keys() <= self._bounded[0] and self._bounded[1] <= broken):
+            self._seen = Seen()
+        self._bounded = frozenset(followed), broken
+        return followed
 
     def _require_ours(self, row: Any, term: str) -> Head:
         """TermLostError where it is not what this sequencer left: another one took over, or a backup was restored."""
@@ -215,7 +233,7 @@ class PostgresSequencer:
             await _roll_back(db)
 
     async def _compute(self, db: asyncpg.Connection, attached: Attachment, term: str) -> Checkpoint | None:
-        captures, standing = _followed(attached), attached.standing
+        captures, standing = self._look_at(attached), attached.standing
         row = await db.fetchrow(waiting_sql(captures.values()), *self._seen.arguments, list(standing.broken))
         head = self._require_ours(row, term)
         await standing.require(db)
@@ -228,8 +246,7 @@ class PostgresSequencer:
         await db.execute(f"NOTIFY {HEAD_MOVED}; COMMIT" if checkpoint else "COMMIT")
         self._scratch.committed()
         self._all_devices = False
-        if is_all:
-            self._seen = Seen.parse(waiting.snapshot)
+        self._seen = Seen.parse(waiting.snapshot)
         if checkpoint:
             self.head = checkpoint.head
         return checkpoint

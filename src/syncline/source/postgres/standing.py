@@ -173,8 +173,9 @@ class Standing:
         return frozenset(changed)
 
     async def _read_versions(self, db: asyncpg.Connection) -> tuple[str, ...]:
+        seen = self._seen
         row = await db.fetchrow(
-            queries("belongings.sql")["versions"], self._seen.relations, self._seen.triggers, self._views
+            queries("belongings.sql")["versions"], seen.relations, seen.triggers, self._views, seen.functions
         )
         return tuple(row or ())
 

@@ -87,3 +87,12 @@ DO $$ BEGIN
     REVOKE ALL ON FUNCTION syncline.now_us() FROM PUBLIC;
   END IF;
 END $$;
+
+-- A publication FOR ALL TABLES takes ours in, and what is published without a key cannot be deleted from otherwise.
+DO $$ DECLARE queue regclass; BEGIN
+  FOR queue IN SELECT c.oid FROM pg_catalog.pg_class c
+    WHERE c.relnamespace = 'syncline'::regnamespace AND c.relname IN ('marker', 'upload', 'gap') AND c.relreplident <> 'f'
+  LOOP
+    EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL', queue);
+  END LOOP;
+END $$;

@@ -16,8 +16,10 @@ from syncline.source.postgres.trouble import is_connection_lost
 
 _STOPPED = "stopped "
 """So begins the mark of a gap that waits until its table can be followed again."""
-_OF_A_TABLE = ("0A", "21", "22", "2F", "38", "39", "3F", "42", "44", "54", "P0")
-"""Classes of SQLSTATE: a statement that can never work as things are, whatever the rest of the database does."""
+_OF_ALL = ("08", "25", "26", "28", "3B", "40", "53", "55006", "55P03", "57", "58", "72", "F0")
+"""SQLSTATEs, and classes of them, of the session, the transaction or the whole server: connections, conflicts, locks,
+memory, disk, an operator. Whatever else is said while one table is worked on, also by rules of the company's with
+numbers of its own, is said of that table."""
 AGAIN = "Run: syncline provision, with --owner-url where the service may not; what was missed is sent anew."
 
 _WORKS_AGAIN = (
@@ -78,7 +80,8 @@ def words_of(error: BaseException) -> str:
 
 def is_of_a_table(error: BaseException) -> bool:
     state = str(getattr(error, "sqlstate", None) or "")
-    return isinstance(error, PostgresError) and state.startswith(_OF_A_TABLE) and not is_connection_lost(error)
+    is_told = isinstance(error, PostgresError) and bool(state)
+    return is_told and not state.startswith(_OF_ALL) and not is_connection_lost(error)
 
 
 def stopped_by(plan: Plan, tables: Iterable[str]) -> frozenset[str]:

@@ -87,13 +87,14 @@ LONG = "\u2026" * 2_000
 
 
 class Values:
-    """Draws what apps write. `has_loose_types`: a note may be anything, else it is text."""
+    """Draws what apps write. `has_loose_types`: a note may be anything, else it is text. `has_long_notes`: some are."""
 
-    def __init__(self, rng: random.Random, *, has_loose_types: bool = True) -> None:
+    def __init__(self, rng: random.Random, *, has_loose_types: bool = True, has_long_notes: bool = False) -> None:
         self._rng = rng
         self._count = 0
         self._has_loose_types = has_loose_types
-        self._long = rng.choice((0.0, 0.0, 0.2))
+        self._has_long_notes = has_long_notes
+        self._long = rng.choice((0.0, 0.0, 0.2)) if has_long_notes else 0.0
         """How often a note is long."""
         self.deletes = rng.choice((0.0, 0.0, 0.2))
         """How often rows are deleted. Where they never are, devices have the first ones before anything happens, and
@@ -113,7 +114,7 @@ class Values:
             return {"visit_id": rng.choice(KEYS["visits"]), "label": label, **extra}
         status = "bad" if rng.random() < 0.06 else "locked" if rng.random() < 0.08 else self.text("s")
         note = rng.choice((self.text("t"), rng.random(), rng.randbytes(3), None, rng.choice(TORTURE)))
-        if rng.random() < self._long:
+        if self._has_long_notes and rng.random() < self._long:
             note = self.text("t") + LONG
         if not self._has_loose_types and note is not None:
             note = note.hex() if isinstance(note, bytes) else str(note)

@@ -49,7 +49,7 @@ class Simulation:
         self.rng = rng = script.dice("world")
         self.clock = VirtualClock()
         self.report = report = Report()
-        self._values = Values(rng, has_loose_types=dialect.has_loose_types)
+        self._values = Values(rng, has_loose_types=dialect.has_loose_types, has_long_notes=True)
         self._owns_database = database is None
         self.company = Company(database or SqliteDatabase(folder), dialect, rng, self._values)
         self.server = SimulatedServer(self.company, self.clock.skewed(0), rng, report, self._meanwhile)
