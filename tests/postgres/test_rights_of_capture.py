@@ -11,6 +11,7 @@ from tests.postgres.office import Office
 
 from syncline.errors import SchemaChangedError, SourceError
 from syncline.server.config import load_plan
+from syncline.source.postgres.belongings import base_tables
 from syncline.source.postgres.source import PostgresSource
 
 ALL = {"patients", "visits", "drugs", "assignments"}
@@ -192,3 +193,23 @@ def test_a_table_of_ours_is_dropped_and_put_back(office: Office) -> None:
         await office.tells("medications", "UPDATE medications SET dose = 'seen'")
 
     office.run(story)
+
+
+def test_each_table_of_ours_may_be_dropped_and_is_put_back(postgres: HostDatabase) -> None:
+    """But for `meta`, without which nobody could say that the schema is ours."""
+    with clinic_on(postgres) as clinic:
+        clinic.provision()
+        for number, name in enumerate(sorted({*base_tables()} - {"meta"})):
+            clinic.wait(clinic.source.attach(clinic.plan))
+            assert clinic.wait(clinic.source.begin_term(f"term {number}"))
+            clinic.wait(clinic.source.take_checkpoint(f"term {number}"))
+            clinic.execute(f"DROP TABLE syncline.{name}")
+            with pytest.raises(SourceError):
+                clinic.wait(clinic.source.take_checkpoint(f"term {number}"))
+            clinic.wait(clinic.source.end_term(f"term {number}"))
+            with pytest.raises(SchemaChangedError, match=f"syncline.{name} is gone"):
+                clinic.wait(clinic.source.attach(clinic.plan))
+            anew = clinic.provision().anew
+            assert set(anew) == (set() if name == "term" else ALL - {"assignments"}), "no term, and no cursor is valid"
+            assert clinic.wait(clinic.source.pending_provision(clinic.plan)) == []
+        assert clinic.wait(clinic.source.deprovision())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from tests.postgres.office import BUCKETS, CLAIMS, Office
 
+from syncline.errors import ConfigError
 from syncline.server.config import load_plan
 from syncline.server.config_kept import KeptReads
 from syncline.source.claims import GrantFailsError
@@ -91,6 +92,8 @@ def test_a_label_that_a_filter_names_is_renamed_and_back(office: Office) -> None
         await office.all_say("query_fails", "notes", "visits")
         await office.tells("patients", "UPDATE patients SET name = 'Ada L.'")
         assert await office.read() == {"patients", "medications"}
+        with pytest.raises(ConfigError):  # of a server that starts now
+            await load_plan(office.settings, office.other)
         before = office.head()
         office.execute("ALTER TYPE state RENAME VALUE 'secret' TO 'hidden'; UPDATE visits SET state = 'hidden'")
         await office.until(lambda: office.told("visits") > before)

@@ -66,11 +66,11 @@ LEFT JOIN pg_class l ON l.relnamespace = o.oid AND l.relname = w.changelog
 LEFT JOIN pg_proc f ON f.pronamespace = o.oid AND f.proname = w.function;
 
 -- name: shared
--- What every capture leans on, and the rules of views.
+-- What every capture leans on (our tables $2), and the rules of views $1.
 SELECT
   (SELECT array_agg(c.oid ORDER BY c.relname) FROM pg_class c
    WHERE c.relnamespace = to_regnamespace('syncline') AND c.relkind = 'r'
-     AND c.relname IN ('gap', 'pulse', 'meta', 'checkpoint', 'term', 'upload', 'marker')) AS base,
+     AND c.relname = ANY($2::text[])) AS base,
   (SELECT string_agg(concat_ws(':', r.oid, r.xmin), ' ' ORDER BY r.oid) FROM pg_rewrite r
    WHERE r.ev_class = ANY($1::oid[])) AS views;
 

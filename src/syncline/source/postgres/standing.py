@@ -20,7 +20,7 @@ import asyncpg
 from syncline.errors import SchemaChangedError, SourceBusyError
 from syncline.model.scopes import Plan
 from syncline.source.generations import grant_tables
-from syncline.source.postgres.belongings import TableState, read_states, view_oids
+from syncline.source.postgres.belongings import TableState, base_tables, read_states, view_oids
 from syncline.source.postgres.capture import Capture, captures
 from syncline.source.postgres.catalogue import queries
 from syncline.source.postgres.connections import STATEMENT_SECONDS, Connections, milliseconds
@@ -238,7 +238,7 @@ class Standing:
 
 
 async def _look(db: asyncpg.Connection, wanted: Mapping[str, Capture], views: list[int]) -> _Seen:
-    shared = await db.fetchrow(queries("belongings.sql")["shared"], views)
+    shared = await db.fetchrow(queries("belongings.sql")["shared"], views, list(base_tables()))
     assert shared is not None
     return _Seen(await read_states(db, wanted), tuple(shared["base"] or ()), shared["views"] or "")
 

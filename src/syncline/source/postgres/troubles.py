@@ -11,12 +11,12 @@ from asyncpg.exceptions import PostgresError
 from syncline.model.scopes import Plan
 from syncline.source.generations import raised_by
 from syncline.source.port import Finding
-from syncline.source.postgres.names import table_sql
+from syncline.source.postgres.names import SCHEMA, table_sql
 from syncline.source.postgres.trouble import is_connection_lost
 
 _STOPPED = "stopped "
 """So begins the mark of a gap that waits until its table can be followed again."""
-_OF_ALL = ("08", "25", "26", "28", "3B", "40", "53", "55006", "55P03", "57", "58", "72", "F0")
+_OF_ALL = ("08", "25", "26", "28", "3B", "3D", "40", "53", "55006", "55P03", "57", "58", "72", "F0")
 """SQLSTATEs, and classes of them, of the session, the transaction or the whole server: connections, conflicts, locks,
 memory, disk, an operator. Whatever else is said while one table is worked on, also by rules of the company's with
 numbers of its own, is said of that table."""
@@ -80,8 +80,10 @@ def words_of(error: BaseException) -> str:
 
 def is_of_a_table(error: BaseException) -> bool:
     state = str(getattr(error, "sqlstate", None) or "")
-    is_told = isinstance(error, PostgresError) and bool(state)
-    return is_told and not state.startswith(_OF_ALL) and not is_connection_lost(error)
+    if not isinstance(error, PostgresError) or not state or is_connection_lost(error):
+        return False
+    is_of_ours = state.startswith("23") and getattr(error, "schema_name", None) == SCHEMA  # a constraint on our tables
+    return not (state.startswith(_OF_ALL) or is_of_ours)
 
 
 def stopped_by(plan: Plan, tables: Iterable[str]) -> frozenset[str]:
