@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,13 @@ def test_provision_is_idempotent_and_deprovision_leaves_no_trace(configured: Pat
     again = syncline("provision", "--json").json
     assert (again["created"], sorted(again["unchanged"])) == ([], ["assignments", "patients", "visits"])
     assert "Capture already on" in syncline("provision").out
+    with closing(sqlite3.connect(configured / "clinic.db")) as db, db:
+        db.execute("INSERT INTO syncline_term(term, first) VALUES('of a server that ran', 0)")
+        for (name,) in db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'visits'"
+        ).fetchall():
+            db.execute(f'DROP TRIGGER "{name}"')
+    assert "devices get visits anew" in syncline("provision").out
     refused = syncline("deprovision")
     assert (refused.status, refused.out) == (2, "")
     assert "--yes" in refused.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def test_the_example_of_the_pair_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert app is not None and app.loader is not None
     inspections = importlib.util.module_from_spec(app)
     app.loader.exec_module(inspections)
-    names: dict[str, Any] = {"Inspections": inspections.Inspections}
+    monkeypatch.setitem(sys.modules, "inspections", inspections)
+    names: dict[str, Any] = {}
     conftest, test = re.findall(r"^```python\n(.*?)^```$", PAIR, re.DOTALL | re.MULTILINE)
     assert '@pytest.fixture(scope="session")\n' in conftest
     for block in (conftest.replace('@pytest.fixture(scope="session")\n', ""), test):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from inspections import Inspections
 from syncline.testing.pair import Pair
 
@@ -26,6 +28,7 @@ def test_two_inspectors_at_one_lift_have_both_worked(syncline_pair: Pair) -> Non
     ben.offline()
     ann.skew(365 * 24 * 3600)  # her clock is a year ahead, and still she was the first
     Inspections(ann.replica).finish("i-station", "closed", remark="the rope is worn", minutes=40)
+    time.sleep(0.5)  # a device knows the time of the office to within half a request
     Inspections(ben.replica).finish("i-station", "safe", remark="the rope is new", minutes=25)
     ben.online()
     ben.settle()

@@ -41,8 +41,9 @@ def provision(
             print_line("\n\n".join(statement.strip().rstrip(";") + ";" for statement in statements))
         return
     report = with_source(settings, install, owner_url=owner_url)
+    anew = [table for table in report.anew if table not in report.created]
     if json:
-        changed = {"created": report.created, "unchanged": report.unchanged, "removed": report.removed}
+        changed = {"created": report.created, "unchanged": report.unchanged, "removed": report.removed, "anew": anew}
         print_json({name: list(tables) for name, tables in changed.items()})
         return
     for what, tables in (
@@ -52,4 +53,6 @@ def provision(
     ):
         if tables:
             print_line(f"{what} {', '.join(tables)}.")
+    if anew:
+        print_line(f"Mended, or other than before: devices get {', '.join(anew)} anew, with all that was missed.")
     print_line("Next: syncline serve")

@@ -146,7 +146,7 @@ POSTGRES: tuple[Section, ...] = (
             ),
             Entry(
                 "doorbell_off",
-                "A note: max_prepared_transactions is above 0, so a database at rest is looked at once a second.",
+                "A note: max_prepared_transactions is above 0, so a database at rest is looked at four times a second.",
                 "Nothing; or set it to 0 where nobody uses PREPARE TRANSACTION.",
             ),
             Entry(
