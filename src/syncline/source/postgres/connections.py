@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
 import asyncpg
@@ -180,7 +180,7 @@ class Connections:
             if await db.execute("COMMIT") != "COMMIT":
                 raise SourceBusyError("A transaction had failed before its end.", hint="It is tried again.")
         except BaseException as error:
-            await asyncio.shield(_roll_back(db, error))
+            await _to_its_end(_roll_back(db, error))
             if is_trouble(error):
                 raise source_error(error) from error
             raise
@@ -241,6 +241,16 @@ async def _roll_back(db: Any, error: BaseException) -> None:
             await db.execute("ROLLBACK", timeout=ROLLBACK_SECONDS)
         except Exception:
             db.terminate()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Whoever is cancelled meanwhile, once more, hears of it afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def _give_back(pool: asyncpg.Pool, db: Any) -> None:
