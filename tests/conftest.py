@@ -18,46 +18,23 @@ NAMED = tuple(version for version in named() if version != "18")
 OLDEST = min((version for version in INSTALLED if version not in ("18", *NAMED)), key=int, default="")
 VERSIONS = (OLDEST or "an older version", "18", *(version for version in NAMED if version != OLDEST))
 
-ON_BOTH = (
-    "applications",
-    "test_capture_changes",
-    "test_prepared_statements",
-    "test_provision_by_hand",
-    "test_quickstart",
-    "test_types",
-    "test_ways_of_partitions",
-    "test_ways_of_rules",
-    "test_ways_of_writing",
-)
-"""Of tests/postgres what runs on the older version in every run: where the two differ, and whole applications. The
-contract suite does so anyway; the rest with --every-version."""
-
 _run = pytest.StashKey[Run]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-version", action="store_true", help="all of tests/postgres on the older PostgreSQL, too")
-    parser.addoption("--newest", action="store_true", help="nothing on the older PostgreSQL")
+    parser.addoption("--newest", action="store_true", help="on PostgreSQL 18 only, and not on the older one, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--every-version"):
-        return
-    is_later = _is_older if config.getoption("--newest") else _is_for_later
-    left_out = [item for item in items if is_later(item)]
+    left_out = [item for item in items if _is_older(item)] if config.getoption("--newest") else []
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not is_later(item)]
+        items[:] = [item for item in items if not _is_older(item)]
 
 
 def _is_older(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
     return callspec is not None and callspec.params.get("postgres_version") not in (None, "18")
-
-
-def _is_for_later(item: pytest.Item) -> bool:
-    folder, _, rest = item.nodeid.partition("tests/postgres/")
-    return not folder and bool(rest) and _is_older(item) and not rest.startswith(ON_BOTH)
 
 
 def pytest_configure(config: pytest.Config) -> None:
