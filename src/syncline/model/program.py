@@ -22,6 +22,7 @@ from syncline.model.program_tables import our_indexes, our_tables, scratch_table
 from syncline.model.program_triggers import capture_triggers
 from syncline.model.scopes import Plan, SyncedTable
 
+_VERSION_TOLD_MAX = 10**9
 PROGRAM_VERSION = 1
 SQLITE_MIN = "3.38.2"
 """The oldest that tests/neighbours/test_sqlite_versions.py runs on. From 3.38 on every build has the JSON functions."""
@@ -98,9 +99,12 @@ class Program:
         """ProtocolError if it is not a program, of a later version, or not what its hash says."""
         if type(document) is not dict or type(document.get("tables")) is not dict:
             raise ProtocolError("The program is not an object with tables.", code="bad_program")
-        if document.get("version") != PROGRAM_VERSION:
+        version = document.get("version")
+        if version != PROGRAM_VERSION:
+            is_number = type(version) is int and abs(version) < _VERSION_TOLD_MAX
+            told = f"version {version}" if is_number else "a version that is no number"  # it may be as long as a frame
             raise ProtocolError(
-                f"The program has version {document.get('version')}; this client knows version {PROGRAM_VERSION}.",
+                f"The program has {told}; this client knows version {PROGRAM_VERSION}.",
                 hint="Update the app.",
                 code="program_version",
             )
