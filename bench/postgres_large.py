@@ -32,7 +32,7 @@ def provision(cluster: Cluster, scale: int) -> Result:
     update = "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = 1"
     with configured(address, ACCOUNTS) as folder, cluster.session(address) as session:
         with longest(lambda: session.execute(update)) as alone:
-            time.sleep(3)
+            time.sleep(3)  # about as long as what it is compared with
         result.figures["longest UPDATE before, ms"] = round(alone[0] * 1000, 1)
         for command, options in (("provision", ()), ("deprovision", ("--yes",))):
             with longest(lambda: session.execute(update)) as waited:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -144,3 +145,14 @@ def test_parents_of_the_same_group_are_nobodys_secret(office: Office, ann: Phone
     ann.sync()
     assert not ann.rejections()
     assert office.execute("SELECT visit_id FROM notes WHERE id = 'n-1'") == [("v-1",)]
+
+
+def test_the_name_of_a_device_that_nobody_knows_forges_no_line_of_the_log(
+    office: Office, ann: Phone, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P19: whoever reads the log believes what stands at the beginning of its lines."""
+    named = {**ann.file.hello_request(), "device": "gone\nERROR syncline.sequencer: no checkpoint can be taken"}
+    with caplog.at_level(logging.INFO, "syncline"):
+        told = office.wait(office.service.hello(ann.identity, named, office.clock.now_us()))
+    assert told.identity == "new"
+    assert "takes the place of 'gone\\nERROR" in caplog.text

@@ -68,6 +68,19 @@ def test_a_device_of_an_earlier_term_reads_a_cut_instead_of_a_heartbeat_that_it_
     assert connection.position.cursor == ("before", 8)
 
 
+def test_nobody_reads_a_cut_at_every_heartbeat_only_because_a_term_began_in_which_nothing_has_happened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P19: after a fail-over at night, thousands of devices would."""
+    wire, woken = SlowWire(), list[bool]()
+    wire.refused = 1
+    connection = standing_at(("before", 9), wire)
+    monkeypatch.setattr(connection, "wake", lambda: woken.append(True))
+    connection._beat()
+    assert wire.sent and not woken
+    assert connection.position.cursor == ("before", 9)
+
+
 def test_a_cut_without_news_is_told_whole_to_a_device_of_an_earlier_term() -> None:
     """P2."""
     connection = standing_at(("before", 8), SlowWire())

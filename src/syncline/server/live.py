@@ -128,7 +128,7 @@ class LiveConnection:
         if self._wire is not None and not self._wire.send_now(messages):
             return False
         self._offered = messages if self._wire is None else ()
-        self._head = position.cursor[1] if position.cursor else 0
+        self._head = _number(position)
         self.position = position
         self._handle(Event.SHARED)
         return True
@@ -182,7 +182,7 @@ class LiveConnection:
         elif not self._wire.send_now([packed]):
             return  # the next one tells it, or a cut
         self.position = position
-        if position.cursor != self._service.fan_out.at and self._service.fan_out.is_standing(self):
+        if self._service.fan_out.is_standing(self) and _number(position) != self._service.fan_out.at[1]:
             self.wake()  # a heartbeat moves no cursor into another term; a cut of its own does
 
     def _moved_quietly(self, beat: dict[str, Any]) -> Position:
@@ -263,6 +263,10 @@ class LiveConnection:
             _log.debug("a live connection was gone before it was closed: %s", error)
         finally:
             self._ended.set()
+
+
+def _number(position: Position) -> int:
+    return position.cursor[1] if position.cursor else 0
 
 
 def _are_of_one_term(one: Position, other: Position) -> bool:

@@ -167,7 +167,7 @@ class Service:
         registration = await self.source.register(hello.device, hello.nonce, identity.user, hello.included, details)
         if hello.device and registration.identity == "new":
             _log.info(
-                "device %s of %s takes the place of %s: a file or the source was restored, or the file was copied",
+                "device %s of %s takes the place of %r: a file or the source was restored, or the file was copied",
                 registration.device,
                 identity.user,
                 hello.device,
