@@ -52,6 +52,9 @@ LIVE_MESSAGE_BYTES_MAX = FRAME_BYTES_MAX + 64 * 1024
 LIVE_ROWS_MAX = 5_000
 """What one checkpoint changed in a bucket is told to all its connected devices alike, up to this many rows."""
 
+LOADED_ROWS_COPIED_MAX = 1_000
+"""So few rows of a first download are copied to where they stay; more of them get there by a change of name."""
+
 LIVE_EXACT_READS_MAX = 8
 """How many connected devices' own cuts are read at once; the others wait their turn."""
 

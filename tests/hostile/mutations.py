@@ -91,7 +91,7 @@ class Mutator:
         rng = self._rng
         places = _places(document)
         if not places:
-            return rng.choice(self._odd)
+            return self._odd_one()
         parent, step = rng.choice(places)
         kind = rng.randrange(8)
         if kind <= 2:

@@ -48,7 +48,7 @@ class Bug:
         drawn = (
             day_scripts.draw(self.day, seed, DAY_STEPS, often)
             if self.day
-            else acts.draw(acts.WORKLOAD, seed, often=often)
+            else acts.draw(acts.WORKLOAD, seed, acts.STEPS, often)
         )
         return replace(drawn, faults={**drawn.faults, **self.profile.faults})
 

@@ -13,6 +13,7 @@ import enum
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from syncline.model.identifiers import PREFIX
 
@@ -48,11 +49,16 @@ class Guard:
         self._tables: frozenset[str] = frozenset()
         self._mode = _Mode.OURS
         self.refused = ""
+        # One statement asks hundreds of times, and mostly what was asked before.
+        self._known_answer = lru_cache(4_000)(self._is_allowed)
         connection.set_authorizer(self._authorize)
 
     def allow(self, tables: set[str]) -> None:
         """The synced tables, besides everything that is named syncline_*."""
-        self._tables = frozenset(name.lower() for name in tables)
+        lowered = frozenset(name.lower() for name in tables)
+        if lowered != self._tables:
+            self._tables = lowered
+            self._known_answer.cache_clear()
 
     @contextmanager
     def strict(self) -> Iterator[None]:
@@ -74,20 +80,20 @@ class Guard:
     def _authorize(
         self, action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
     ) -> int:
-        if self._is_allowed(action, first or "", second or "", trigger or ""):
+        if self._known_answer(self._mode, action, first or "", second or "", trigger or ""):
             return sqlite3.SQLITE_OK
         self.refused = f"action {action} on {first or second or 'the file'}"
         return sqlite3.SQLITE_DENY
 
-    def _is_allowed(self, action: int, first: str, second: str, trigger: str) -> bool:
+    def _is_allowed(self, mode: _Mode, action: int, first: str, second: str, trigger: str) -> bool:
         """`trigger`: the innermost trigger, view or part of a query that asks. What the program's own queries call
         their parts was looked at in the sandbox."""
         if trigger:
             is_apps = not self._is_ours(trigger) and not self._is_alone
             return is_apps or self._may_run(action, first, second)
-        if self._mode is _Mode.OURS:
+        if mode is _Mode.OURS:
             return True
-        return (self._may_run if self._mode is _Mode.RUNNING else self._may_define)(action, first, second)
+        return (self._may_run if mode is _Mode.RUNNING else self._may_define)(action, first, second)
 
     def _may_run(self, action: int, first: str, second: str) -> bool:
         if action in _ROWS:

@@ -1,8 +1,9 @@
 """Rows of a long download for tables that are empty here: they go where they will stay, as they come.
 
 `syncline_load_<table>` is filled page by page, without triggers and indexes and out of the app's sight. At the end it
-takes the place of the empty table by a change of name. Where the app has written into the table meanwhile, or has
-triggers or columns of its own on it, the loaded rows are copied into it instead, under what is pending.
+takes the place of the empty table by a change of name. The loaded rows are copied into it instead, under what is
+pending, where they are few (to change a name, SQLite reads the whole schema anew), and where the app has written into
+the table meanwhile, or has triggers or columns of its own on it.
 """
 
 from __future__ import annotations
@@ -168,6 +169,8 @@ def place_load(store: Store, table: ProgramTable, included: int, *, is_untouched
 
     `is_untouched`: the app has written nothing into the table.
     """
+    if _are_few(store, table):
+        return _copy(store, table, included)
     own = app_objects(store, table.name)
     has_triggers = any(sql.upper().startswith("CREATE TRIGGER") for _, sql in own)
     if is_untouched and not has_triggers and not own_columns(store, table):
@@ -179,12 +182,23 @@ def place_load(store: Store, table: ProgramTable, included: int, *, is_untouched
         put_back(store, own)
         return set()
     _drop_derived(store, table)
+    pending = _copy(store, table, included)
+    _add_derived(store, table)
+    return pending
+
+
+def _are_few(store: Store, table: ProgramTable) -> bool:
+    loaded = quote(f"{PREFIX}load_{table.name}")
+    some = store.connection.execute(f"SELECT 1 FROM {loaded} LIMIT ?", (store.copied_max + 1,)).fetchall()
+    return len(some) <= store.copied_max
+
+
+def _copy(store: Store, table: ProgramTable, included: int) -> set[Key]:
     store.run(table, "load_into")
     store.run(table, "load_held_into")
     pending = set(store.fetch(table, "load_pending", (included,)))
     for kind in KINDS:
         store.connection.execute(f"DROP TABLE {quote(f'{PREFIX}{kind}_{table.name}')}")
-    _add_derived(store, table)
     return pending
 
 

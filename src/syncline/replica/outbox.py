@@ -18,9 +18,7 @@ from syncline import limits
 from syncline.model.program import ProgramTable
 from syncline.model.program_statements import RECORD
 from syncline.protocol.messages import Group, Mutation, Upload
-from syncline.replica.guard import Guard
 from syncline.replica.store import Store, read_state
-from syncline.system.database import open_database, text_or_raw
 from syncline.values import Value
 
 _INCLUDED_THEN = 1 + RECORD.index("included_then")
@@ -61,17 +59,11 @@ def count_pending(store: Store) -> Pending:
 
 def build_upload(store: Store, position: int, clock_us: int, offset_us: int | None) -> Upload | None:
     """The next groups with numbers above `position`, or None. One request holds whole marked groups."""
-    # A connection of its own: the app's text may be no UTF-8, and a half read cursor must not hold the other one.
-    with closing(open_database(store.path, prepare=store.prepare)) as reader, ExitStack() as cursors:
-        reader.text_factory = text_or_raw
-        guard = Guard(reader)
-        guard.allow(set(store.tables))
-        reader.execute("BEGIN")
+    with store.reading() as reader, ExitStack() as cursors:
         state = read_state(reader)
         if state.device is None or state.seq <= max(position, state.included):
             return None
         after = max(position, state.included)
-        cursors.enter_context(guard.strict())
         lists = [cursors.enter_context(closing(_read(reader, table, after))) for table in store.outboxes]
         groups = _take(heapq.merge(*lists, key=attrgetter("number")))
         floor = min((_floor(reader, table) for table in store.outboxes), default=state.included)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from syncline import limits
 from syncline.clock import Clock
 from syncline.errors import ProtocolError, ReplicaError
 from syncline.model.identifiers import quote
@@ -18,7 +20,7 @@ from syncline.replica.guard import Guard
 from syncline.replica.storage import file_identity, leave_log_alone, replica_error
 from syncline.replica.versions import bring_up_to_date, check_format, check_sqlite, is_ours, read_format
 from syncline.system.clock import SYSTEM_CLOCK
-from syncline.system.database import Prepare, execute, fetch_all, immediate, open_database
+from syncline.system.database import Prepare, execute, fetch_all, immediate, open_database, text_or_raw
 from syncline.values import RawText, Value
 
 CACHE_KIB = 32 * 1024
@@ -89,6 +91,9 @@ class Store:
         self.retired: dict[str, ProgramTable] = {}
         self.schema_checked: int | None = None
         """SQLite's schema_version when the app's own indexes were last looked at (`own_objects.take_unique_off`)."""
+        self.copied_max = limits.LOADED_ROWS_COPIED_MAX
+        """The simulator draws another one."""
+        self._reader: tuple[sqlite3.Connection, Guard] | None = None
         self._busy_ms = int(busy_seconds * 1000)
         self._identity: tuple[int, int] | None = None
         self.connection = open_database(self.path, create=True, busy_seconds=busy_seconds, prepare=prepare)
@@ -206,6 +211,28 @@ class Store:
         """The one number that a statement answers."""
         return int(self.run(table, statement, parameters).fetchone()[0] or 0)
 
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A transaction on another connection, in which the program's statements may be run: cursors that are half read
+        there are in nobody's way, and text that is not UTF-8 comes as RawText. For one at a time."""
+        reader, guard = self._reader or self._open_reader()
+        self._reader = None
+        try:
+            guard.allow(set(self.tables))
+            reader.execute("BEGIN")
+            with guard.strict():
+                yield reader
+            reader.execute("COMMIT")
+        except BaseException:
+            reader.close()
+            raise
+        self._reader = reader, guard  # to open a file is to read its schema: most of the work of a small upload
+
+    def _open_reader(self) -> tuple[sqlite3.Connection, Guard]:
+        reader = open_database(self.path, prepare=self.prepare)
+        reader.text_factory = text_or_raw
+        return reader, Guard(reader)
+
     # ------------------------------------------------------------ the machine
     def now_us(self) -> int:
         return self.clock.now_us()
@@ -232,10 +259,13 @@ class Store:
             )
 
     def close(self) -> None:
-        if file_identity(self.path) != self._identity:
-            leave_log_alone(self.connection)
-        self.connection.set_authorizer(None)
-        self.connection.close()
+        is_replaced = file_identity(self.path) != self._identity
+        for connection in (*(self._reader or ())[:1], self.connection):
+            if is_replaced:
+                leave_log_alone(connection)
+            connection.set_authorizer(None)
+            connection.close()
+        self._reader = None
 
 
 def _as_replica_error(error: sqlite3.DatabaseError, path: Path) -> ReplicaError:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from syncline.testing.simulation.script import Script, Step
+from syncline.testing.simulation.script import Script, Step, draw_length
 
 WORKLOAD = "anything"
 USERS = {"d1": "u1", "d2": "u1", "d3": "u2"}
-STEPS = 120
+LENGTHS = (30, 50, 70, 120)
+"""How many steps a history has: most trouble needs few, and some needs many."""
+STEPS = LENGTHS[-1]
 WEIGHTS = {
     "app": 14.0,
     "upload": 12.0,
@@ -58,13 +60,14 @@ CHANCES = {"drop": (0.1, 0.4), "double": (0.1, 0.3), "break": (0.1, 0.4), "reord
 """Faults of the network: of each the seed draws whether it exists, and how often it strikes."""
 
 
-def draw(workload: str, seed: int, steps: int = STEPS, often: Mapping[str, float] | None = None) -> Script:
-    """The history of that seed. `often`: acts that come more or less often than in WEIGHTS, whatever the seed says."""
+def draw(workload: str, seed: int, steps: int | None = None, often: Mapping[str, float] | None = None) -> Script:
+    """The history of that seed. `steps`: how many, else drawn; `often`: acts that come more or less often than in
+    WEIGHTS, whatever the seed says."""
     dice = random.Random(f"{seed}/draw")
     weights = {name: weight * dice.choice((0.0, 1.0, 1.0, 4.0)) for name, weight in WEIGHTS.items() if name in SELDOM}
     weights = {**WEIGHTS, **weights, **(often or {})}
     faults = {name: dice.choice((0.0, *chances)) for name, chances in CHANCES.items()}
-    acts = dice.choices(list(weights), list(weights.values()), k=steps)
+    acts = dice.choices(list(weights), list(weights.values()), k=steps or draw_length(seed, LENGTHS))
     drawn = tuple(_steps(acts, dice))
     return Script(workload, seed, drawn, {name: chance for name, chance in faults.items() if chance})
 

@@ -7,10 +7,11 @@ import random
 from collections.abc import Mapping
 
 from syncline.testing.simulation.network import MESSAGE_FAULTS
-from syncline.testing.simulation.script import Script, Step
+from syncline.testing.simulation.script import Script, Step, draw_length
 
 USERS = {"d1": "u1", "d2": "u1", "d3": "u2"}
-STEPS = 30
+LENGTHS = (8, 12, 18, 30)
+"""How many steps a day has."""
 
 WEATHER = ("partition", "half_open", "move", "offline", "dead_zone", "flap", "portal", "plain")
 """Faults of one device's network that last for a while."""
@@ -39,12 +40,12 @@ GAPS = ((0.01, 0.3), (0.01, 0.3), (0.3, 5.0), (1.0, 20.0), (20.0, 120.0))
 NAMES = (*WEIGHTS, "general")
 
 
-def draw(workload: str, seed: int, steps: int = STEPS, often: Mapping[str, float] | None = None) -> Script:
-    """`often`: acts that come more or less often than usual, whatever the seed says."""
+def draw(workload: str, seed: int, steps: int | None = None, often: Mapping[str, float] | None = None) -> Script:
+    """`steps`: how many, else drawn; `often`: acts that come more or less often than usual, whatever the seed says."""
     dice = random.Random(f"{seed}/draw")
     weights = {**_busy(workload, dice), **_drawn(dice), **(often or {})}
     faults = {name: dice.choice((0.0, *CHANCES[name])) for name in MESSAGE_FAULTS}
-    acts = dice.choices(list(weights), list(weights.values()), k=steps)
+    acts = dice.choices(list(weights), list(weights.values()), k=steps or draw_length(seed, LENGTHS))
     drawn = tuple(Step(number, act, dice.choice(list(USERS))) for number, act in enumerate(acts))
     return Script(workload, seed, drawn, {name: chance for name, chance in faults.items() if chance})
 

@@ -20,6 +20,9 @@ from syncline.testing.world import VirtualClock
 
 T = TypeVar("T")
 
+RENAMING = "d3"
+"""The device where loaded rows become a table's by a change of name, however few they are."""
+
 OFFICES = "updated_at"
 """The column whose merge policy is `server`: an insert says nothing of it."""
 
@@ -67,6 +70,8 @@ class SimulatedDevice:
         self.needs_hello = True
         self.look = sqlite3.connect(self.path, isolation_level=None)
         self.file = ReplicaFile(self.path, clock=self.clock, prepare=self.process)
+        if self.name == RENAMING:
+            self.file.store.copied_max = 0
         self._app = sqlite3.connect(self.path, isolation_level=None)
         self.process(self._app)
 

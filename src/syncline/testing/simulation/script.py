@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,11 @@ class Step:
 
     def dice(self, seed: int) -> random.Random:
         return random.Random(f"{seed}/{self.number}")
+
+
+def draw_length(seed: int, lengths: Sequence[int]) -> int:
+    """How many steps the history of that seed has."""
+    return random.Random(f"{seed}/length").choice(lengths)
 
 
 @dataclass(frozen=True)
