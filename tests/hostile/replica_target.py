@@ -23,6 +23,7 @@ from syncline.errors import ProtocolError, ServerError, SynclineError
 from syncline.model.program import build_program, program_hash
 from syncline.protocol import frames
 from syncline.replica.file import ReplicaFile, WipedError
+from syncline.system.database import fetch_all
 
 PROGRAM = build_program(plan_of(VISITS, LINES, merge={"visits": {"count": "add"}}))
 OTHER = build_program(plan_of(VISITS))
@@ -153,7 +154,7 @@ class ReplicaTarget:
             self.file.store.load_program()
 
     def _look(self, queries: tuple[str, ...]) -> list[Any]:
-        return [self.file.store.connection.execute(query).fetchall() for query in queries]
+        return [fetch_all(self.file.store.connection, query) for query in queries]
 
     # ------------------------------------------------------------ cases
     def _cases(self) -> list[dict[str, Any]]:
