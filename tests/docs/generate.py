@@ -48,9 +48,16 @@ def read_promises() -> dict[str, dict[str, list[str]]]:
 def promise_lists() -> dict[str, str]:
     lists = {}
     for promise, files in read_promises().items():
-        lines = [f"- `{file}`: {', '.join(f'`{name}`' for name in names)}" for file, names in files.items()]
-        lists[f"tests of {promise}"] = "\n".join(lines or ["No test names it yet."]) + "\n"
+        lists[f"tests of {promise}"] = _folded(files) if files else "No test names it yet.\n"
     return lists
+
+
+def _folded(files: dict[str, list[str]]) -> str:
+    """Whoever wants to read them opens them."""
+    count = sum(map(len, files.values()))
+    lines = [f"- `{file}`: {', '.join(f'`{name}`' for name in names)}" for file, names in files.items()]
+    summary = f"<summary>{count} test{'s' * (count > 1)} in {len(files)} file{'s' * (len(files) > 1)}</summary>"
+    return "\n".join(["<details>", summary, "", *lines, "", "</details>"]) + "\n"
 
 
 def server_table() -> str:

@@ -9,7 +9,7 @@ from syncline.testing.simulation.script import Script, Step, draw_length
 
 WORKLOAD = "anything"
 USERS = {"d1": "u1", "d2": "u1", "d3": "u2"}
-LENGTHS = (30, 50, 70, 120)
+LENGTHS = (20, 40, 60, 120)
 """How many steps a history has: most trouble needs few, and some needs many."""
 STEPS = LENGTHS[-1]
 WEIGHTS = {

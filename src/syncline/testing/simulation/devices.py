@@ -7,8 +7,10 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from syncline.model.program import Program
 from syncline.protocol.messages import HelloAnswer
 from syncline.replica.file import ReplicaFile
 from syncline.testing.simulation.company import FIRST_KEYS, KEYS, Values, insertion
@@ -20,11 +22,22 @@ from syncline.testing.world import VirtualClock
 
 T = TypeVar("T")
 
-RENAMING = "d3"
-"""The device where loaded rows become a table's by a change of name, however few they are."""
-
 OFFICES = "updated_at"
 """The column whose merge policy is `server`: an insert says nothing of it."""
+
+
+_prepared: dict[str, bytes] = {}
+
+
+def put_prepared(path: Path, program: Program) -> None:
+    """A file as an app may bring it along: the program is installed, and nobody's name stands in it."""
+    if program.hash not in _prepared:
+        with TemporaryDirectory() as folder:
+            file = ReplicaFile(Path(folder) / "prepared.db")
+            file.install_bundled(program)
+            file.close()
+            _prepared[program.hash] = file.path.read_bytes()
+    path.write_bytes(_prepared[program.hash])
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,8 @@ class SimulatedDevice:
         """The server was restored, and this device has not greeted it since."""
         self.has_outlived_server = False
         """The server was restored at some time: what it had sent before may still be on its way."""
+        self.renames_loads = rng.random() < 0.2
+        """Loaded rows become a table's by a change of name, however few they are."""
         self.last_cursor = (0, 0)
         self.last_term = ""
         self.stream: SimulatedStream | None = None
@@ -70,7 +85,7 @@ class SimulatedDevice:
         self.needs_hello = True
         self.look = sqlite3.connect(self.path, isolation_level=None)
         self.file = ReplicaFile(self.path, clock=self.clock, prepare=self.process)
-        if self.name == RENAMING:
+        if self.renames_loads:
             self.file.store.copied_max = 0
         self._app = sqlite3.connect(self.path, isolation_level=None)
         self.process(self._app)

@@ -35,16 +35,19 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 START_SECONDS = 5.0
 """After a start that failed."""
 LAG_SECONDS = (0.001, 0.03)
+HANDING_SECONDS = (0.0, 0.0, 0.001, 0.05)
+"""How long what was read waits in its thread until who asked for it goes on: others go on meanwhile."""
 USERS = ("u1", "u2")
 
 
 class WatchedSource(SqliteSource):
     """Says when a checkpoint was taken or a term begun, and waits for changes on virtual time: whoever commits calls
-    `stir`. `lag`: how long the sequencer takes to notice."""
+    `stir`. `lag`: how long the sequencer takes to notice; `handing`: how long what was read takes to who asked."""
 
     begun: Callable[[str, int], None]
     took: Callable[[Checkpoint], None]
     lag: Callable[[], float]
+    handing: Callable[[], float]
 
     def watch(self) -> None:
         self._changed = asyncio.Event()
@@ -62,7 +65,18 @@ class WatchedSource(SqliteSource):
         taken = await super().take_checkpoint(term)
         if taken is not None:
             self.took(taken)
+            await asyncio.sleep(self.handing())
         return taken
+
+    async def _feed(self, work: Any) -> Any:
+        found = await super()._feed(work)
+        await asyncio.sleep(self.handing())
+        return found
+
+    async def _read_source(self, work: Any, **how: Any) -> Any:
+        found = await super()._read_source(work, **how)
+        await asyncio.sleep(self.handing())
+        return found
 
     async def begin_term(self, term: str) -> Any:
         head = await super().begin_term(term)
@@ -107,6 +121,7 @@ class Gateway:
         self.is_filtered = False
         self.has_proxy = False
         self.lag: Callable[[], float] = lambda: dice.uniform(*LAG_SECONDS)
+        self._handing: Callable[[], float] = lambda: dice.choice(HANDING_SECONDS)
         self.failed: Callable[[BaseException], None] = _raise
         self._database = company.database
         self._paging = paging
@@ -168,6 +183,7 @@ class Gateway:
             inline=True,
         )
         source.begun, source.took, source.lag = self._begun, self._took, lambda: self.lag()
+        source.handing = self._handing
         source.watch()
         return source
 

@@ -15,7 +15,7 @@ from syncline.testing.simulation.acts import STEPS, USERS, WEIGHTS, WORKLOAD, dr
 from syncline.testing.simulation.checkers import Checkers
 from syncline.testing.simulation.company import Company, Values
 from syncline.testing.simulation.copies import Copies
-from syncline.testing.simulation.devices import SimulatedDevice
+from syncline.testing.simulation.devices import SimulatedDevice, put_prepared
 from syncline.testing.simulation.migrations import KINDS, UNSEEN, Migrations
 from syncline.testing.simulation.mishaps import Mishaps
 from syncline.testing.simulation.oracle import BrokenPromiseError, Done
@@ -31,6 +31,10 @@ from syncline.testing.world import SECOND_US, VirtualClock
 SETTLE_ROUNDS_MAX = 100
 INSTRUCTIONS_AT_WORK = 3_000
 """About as many as a checkpoint, a small upload or a small cut takes."""
+
+
+PREPARED = 0.75
+"""So many apps bring a file along in which the program is installed."""
 
 
 class Simulation:
@@ -89,7 +93,10 @@ class Simulation:
 
     def _device(self, name: str, user: str, folder: Path) -> SimulatedDevice:
         skew = self.rng.choice((0, 0, 1, -1)) * self.rng.randint(0, 4_000 * SECOND_US)
-        device = SimulatedDevice(name, user, folder / f"{name}.db", self.clock.skewed(skew), self.rng)
+        path = folder / f"{name}.db"
+        if self._script.dice(f"app {name}").random() < PREPARED:
+            put_prepared(path, self.server.service.program)
+        device = SimulatedDevice(name, user, path, self.clock.skewed(skew), self.rng)
         self.traffic.greet(device)
         return device
 

@@ -3,6 +3,7 @@ way."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -47,7 +48,7 @@ class Played:
 
 def play(script: Script) -> Played:
     """In a folder of its own, of which nothing is left."""
-    with _folder() as folder, silence():
+    with _folder() as folder, silence(), _no_collections():
         try:
             report = workload(script.workload).play(script, folder)
             report.story.clear()
@@ -74,6 +75,19 @@ def silence() -> Iterator[None]:
         yield
     finally:
         log.setLevel(before)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """A history makes little garbage, and each collection looks at all modules."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+            gc.collect()
 
 
 def play_seed(name: str, seed: int) -> Played:
