@@ -100,15 +100,16 @@ class Checkers:
                 raise BrokenPromiseError(
                     "P10/P6 rows are not cut + pending", device.name, at, have.get(at), want.get(at), cut
                 )
-        self._check_parents(device, have, {(done.table, done.key) for done in device.journal if done.number > included})
+        own = {(done.table, done.key) for done in device.journal if done.number > included}
+        self._check_parents(device, have, own, retired)
 
-    def _check_parents(self, device: SimulatedDevice, have: Rows, own: set[tuple[str, str]]) -> None:
-        """P11, of rows and parents that the device's own pending changes have not touched."""
+    def _check_parents(self, device: SimulatedDevice, have: Rows, own: set[tuple[str, str]], retired: set[str]) -> None:
+        """P11, of rows and parents that the device's own pending changes have not touched, in tables not begun anew."""
         for at, row in have.items():
             if at[0] in PARENTS and at not in own:
                 table, column = PARENTS[at[0]]
                 parent = (table, row[column])
-                if parent not in have and parent not in own:
+                if parent not in have and parent not in own and table not in retired:
                     raise BrokenPromiseError("P11 a row is there without its parent", device.name, at, parent)
         self._report.look("P11", "P16")
 
