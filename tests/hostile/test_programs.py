@@ -135,6 +135,15 @@ WANTED: dict[str, Change] = {
     "begins another": view("SAVEPOINT x"),
     "two statements": view("CREATE VIEW syncline_x AS SELECT 1; DELETE FROM own"),
     "half a text": view("CREATE VIEW syncline_x AS SELECT 1\0; DELETE FROM own"),
+    "hides our state": session('CREATE TEMP TABLE "syncline_state" (seq, included, applying, grp)'),
+    "hides a synced table": session('CREATE TEMP TABLE "visits" (id)'),
+    "hides an outbox": session('CREATE TEMP TABLE "syncline_outbox_visits" (seq)'),
+    "takes the name of another table's outbox": view('CREATE TABLE "syncline_outbox_drafts" (x)'),
+    "takes the name of another table's index": view('CREATE INDEX "syncline_key_drafts" ON "syncline_outbox_visits" (k0)'),
+    "a column of the app's that is not there yet": trigger(
+        'CREATE TRIGGER "syncline_x" AFTER UPDATE ON "visits" BEGIN UPDATE visits SET note = '
+        '(SELECT "diary" FROM visits AS v WHERE v.id = NEW.id) WHERE id = NEW.id; END'
+    ),
     "no text": session(5),
     "no SQL": view("CREATE VIEW syncline_x AS SELEC"),
 }  # fmt: skip
@@ -191,6 +200,7 @@ USED: dict[str, str] = {
     "reads own by another name": "WITH own_visits AS (SELECT secret FROM own) SELECT secret, 1, 1, 1 FROM own_visits",
     "reads own inside": "SELECT * FROM (SELECT secret FROM own) AS own_visits",
     "never ends": "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT i FROM c",
+    "a column of the app's that is not there yet": 'SELECT "diary", 1, 1, 1, 1 FROM visits',
     "no SQL": "SELEC",
     "another number of parameters": "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9",
 }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.replica.messages import Bench, plan_of
 
-from syncline import Replica
+from syncline import Replica, limits
 from syncline.model.program import build_program
 from syncline.model.schema import Column, Index, Table
 from syncline.replica.file import ReplicaFile
@@ -80,3 +80,9 @@ def replica(tmp_path: Path, office: Any) -> Iterator[Replica]:
 
 def rows(connection: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:
     return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(params=[0, limits.LOADED_ROWS_COPIED_MAX], ids=["renamed", "copied"])
+def placing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How loaded rows get to their place: both ways, with as few rows as tests have."""
+    monkeypatch.setattr(limits, "LOADED_ROWS_COPIED_MAX", request.param)

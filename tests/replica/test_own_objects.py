@@ -15,6 +15,8 @@ from syncline.model.schema import Column, Table
 from syncline.replica.wipe import wipe_file
 from syncline.values import decode_value
 
+pytestmark = pytest.mark.usefixtures("placing")
+
 ROW = (1, "p-1", "planned", 5, "n")
 WIDER = Table("visits", (*VISITS.columns, Column("room", "TEXT")), ("id",), generated_key=True)
 
@@ -186,3 +188,38 @@ def test_a_value_leaves_the_device_as_it_is(value: Any, bench: Bench, app: sqlit
     assert (type(sent), sent) == (type(value), value)
     bench.cut(put("visits", (1, None, "new", None, sent)), included=1)
     assert repr(bench.rows("visits")[0][-1]) == repr(value)
+
+
+@pytest.mark.parametrize("how", ["AS (status || '!') VIRTUAL", "TEXT DEFAULT 'mine'"])
+def test_columns_of_the_apps_own_live_through_the_first_long_download(
+    bench: Bench, app: sqlite3.Connection, how: str
+) -> None:
+    """P4: also those that are computed."""
+    app.execute(f"ALTER TABLE visits ADD COLUMN own {how}")
+    three_pages(bench).run()
+    assert app.execute("SELECT count(own), count(*) FROM visits").fetchone() == (35, 35)
+
+
+@pytest.mark.parametrize("when", ["hello", "cut"])
+def test_triggers_of_ours_that_somebody_dropped_are_put_back(
+    bench: Bench, app: sqlite3.Connection, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P3, P4: by a tool that made the table anew, say."""
+    bench.cut(put("visits", ROW))
+    app.executescript("""
+        CREATE TABLE anew AS SELECT * FROM visits;
+        DROP TABLE visits;
+        CREATE TABLE visits (id INTEGER PRIMARY KEY, patient TEXT, status TEXT, count INTEGER, note);
+        INSERT INTO visits SELECT * FROM anew;
+    """)
+    app.execute("UPDATE visits SET status = 'lost' WHERE id = 1")
+    assert bench.brief() == []
+    bench.hello() if when == "hello" else bench.cut(put("visits", (2, "p-1", "planned", 5, "n")))
+    assert "changes of visits were not recorded" in caplog.text
+    app.execute("UPDATE visits SET status = 'done' WHERE id = 1")
+    app.execute("INSERT INTO visits (id, patient) VALUES (9, 'p-2')")
+    app.execute("DELETE FROM visits WHERE id = 9")
+    assert len(bench.brief()) == 3
+    caplog.clear()
+    bench.hello()
+    assert not caplog.text

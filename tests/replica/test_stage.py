@@ -24,6 +24,8 @@ from tests.replica.staging import (
 from syncline.replica import cut as cut_module
 from syncline.replica.file import ReplicaFile
 
+pytestmark = pytest.mark.usefixtures("placing")
+
 
 # ---------------------------------------------------------------- breaks
 def test_a_first_sync_goes_on_where_the_line_broke(bench: Bench, app: sqlite3.Connection) -> None:

@@ -22,6 +22,8 @@ from tests.replica.staging import (
 from syncline.errors import ProtocolError
 from syncline.model.program import Program, program_hash
 
+pytestmark = pytest.mark.usefixtures("placing")
+
 
 # ---------------------------------------------------------------- buckets that come and go
 def test_a_bucket_that_is_revoked_in_the_middle_leaves_no_trace(bench: Bench, app: sqlite3.Connection) -> None:

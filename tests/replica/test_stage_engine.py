@@ -15,6 +15,8 @@ from tests.replica.office import Office
 from syncline import Replica
 from syncline.replica.status import Progress
 
+pytestmark = pytest.mark.usefixtures("placing")
+
 PAGES = 4
 
 

@@ -35,6 +35,23 @@ def counted(office: Office) -> dict[str, int]:
     return office.wait(office.source.counters())
 
 
+@pytest.mark.parametrize("name", ["x\nWARNING device of the boss wiped", "unknown"])
+def test_what_a_phone_makes_up_stands_in_no_log_and_no_counter(
+    office: Office, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P19: tables that do not sync, thousands of them, with a line of the log in their names."""
+    ann = synced(office)
+    told = Verified(ann.file.state().device or "", 1, 1, ((name, 20_000),) * 2_000)
+    office.wait(office.service.verified(ann.identity, told.dump()))
+    assert counted(office).get("verify_differences", 0) == 0
+    assert not [record for record in caplog.records if "differed" in record.getMessage()]
+    told = Verified(told.device, 1, 1, (("visits", 2), ("notes", 1), (name, 3)))
+    office.wait(office.service.verified(ann.identity, told.dump()))
+    (line,) = [record.getMessage() for record in caplog.records if "differed" in record.getMessage()]
+    assert "visits (2 buckets), notes (1 buckets)" in line and "\n" not in line
+    assert counted(office)["verify_differences"] == 3
+
+
 def test_a_healthy_phone_differs_in_nothing(office: Office) -> None:
     """P1: every table is compared, and no row is left out."""
     report = verify(synced(office))
@@ -68,6 +85,28 @@ def test_what_a_stray_program_did_to_the_file_is_found_and_mended(
     assert found.table in {each.table for each in report.differences} and report.is_whole
     assert everything(ann) == before
     assert verify(ann).differences == ()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM syncline_bucket WHERE name = 'caseload[\"ada\"]'",
+        "INSERT INTO syncline_held_visits SELECT k0, 99 FROM syncline_held_visits",
+        "DELETE FROM syncline_held_visits; INSERT INTO syncline_held_visits SELECT id, 99 FROM visits",
+    ],
+    ids=["the bucket's name is gone", "a bucket too many", "another bucket"],
+)
+def test_rows_of_a_bucket_that_is_not_there_are_mended_and_can_be_revoked(office: Office, statement: str) -> None:
+    """P1, P8, P9: as long as a bucket of no name held them, nothing could take them off the phone."""
+    ann = synced(office)
+    before = everything(ann)
+    damage(ann, *statement.split("; "))
+    assert verify(ann, repair=True).is_whole
+    assert everything(ann) == before and verify(ann).differences == ()
+    office.execute("DELETE FROM assignments WHERE nurse = 'ann'")
+    office.checkpoint()
+    ann.sync()
+    assert not ann.execute("SELECT * FROM visits") and not ann.execute("SELECT * FROM patients")
 
 
 def test_a_row_that_nobody_holds_goes(office: Office) -> None:

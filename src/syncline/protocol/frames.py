@@ -135,8 +135,30 @@ def _inflate_zstd(body: bytes, bytes_max: int) -> bytes:
     return plain
 
 
-def load(frame: bytes, depth_max: int = limits.JSON_DEPTH_MAX) -> dict[str, Any]:
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""One that does not end, too: looking for an end from every quotation mark on would take the square of the time."""
+
+
+def count_items(frame: bytes, items_max: int = limits.JSON_ITEMS_MAX) -> int:
+    """Commas and brackets, which is what reading costs; LimitError where there are too many outside of texts. Where
+    there are few, those in texts may be among them."""
+    count = _count_items(frame)
+    if count > items_max:
+        count = _count_items(_TEXT.sub(b"", frame))
+    if count > items_max:
+        raise LimitError(f"A message has more than {items_max} commas and brackets.")
+    return count
+
+
+def _count_items(frame: bytes) -> int:
+    return frame.count(b",") + frame.count(b"[") + frame.count(b"{")
+
+
+def load(
+    frame: bytes, depth_max: int = limits.JSON_DEPTH_MAX, items_max: int = limits.JSON_ITEMS_MAX
+) -> dict[str, Any]:
     """A JSON object, or ProtocolError."""
+    count_items(frame, items_max)
     try:
         value = json.loads(frame.decode(), parse_constant=_refuse_constant)
         if _SURROGATE_ESCAPE.search(frame):  # half a pair is no text: no database and no answer could carry it

@@ -14,6 +14,7 @@ from typing import Any
 from syncline import limits
 from syncline.clock import SECOND
 from syncline.errors import ProtocolError
+from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import ProgramTable
 from syncline.protocol import checks
 from syncline.protocol.cursor import parse_cursor
@@ -23,7 +24,7 @@ from syncline.replica.identity import refuse_another_copy
 from syncline.replica.install import forget_retired
 from syncline.replica.load import holders, made_loads, place_load
 from syncline.replica.marks import note_changed
-from syncline.replica.own_objects import take_unique_off
+from syncline.replica.own_objects import put_capture_back, take_unique_off
 from syncline.replica.receipt import Receipt, note_included
 from syncline.replica.rows import decode, key_of, keys_of, rows_of
 from syncline.replica.stage import Job, Stage
@@ -64,6 +65,7 @@ def apply_cut(store: Store, cut: Cut, commit: Commit, *, purge_sent: bool = Fals
     """None for a cut that was made for another state of this file: it is thrown away whole (rule 18)."""
     try:
         with immediate(store.connection):
+            put_capture_back(store)
             if take_unique_off(store):
                 Stage(store).discard()
             state = store.state()
@@ -222,8 +224,11 @@ class _Apply:
 
     def _replace(self, frame: dict[str, Any]) -> None:
         """What follows is everything of this table in these buckets: they let go of every row, and take it again with
-        those that come. A row that no bucket holds, which only damage to the file leaves behind, goes with them."""
+        those that come. A row that no bucket holds, or none that is here, which only damage to the file leaves behind,
+        goes with them."""
         table = self._store.table(frame.get("table"))
+        held = quote(f"{PREFIX}held_{table.name}")
+        self._store.connection.execute(f"DELETE FROM {held} WHERE bucket NOT IN (SELECT id FROM syncline_bucket)")
         if "look_unheld" in table.statements:  # not in a program of before there were verifications
             self._store.run(table, "look_unheld")
         for name in checks.texts(frame, "buckets", limits.BUCKETS_PER_USER_MAX):

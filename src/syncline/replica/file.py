@@ -31,6 +31,7 @@ from syncline.replica.identity import CopiedFileError, forget_nonce, refuse_anot
 from syncline.replica.install import install_program
 from syncline.replica.offset import OffsetSamples
 from syncline.replica.outbox import build_upload, count_pending
+from syncline.replica.own_objects import put_capture_back
 from syncline.replica.stage import Stage
 from syncline.replica.store import State, Store
 from syncline.replica.wipe import wipe_file
@@ -122,6 +123,7 @@ class ReplicaFile:
         if program is not None and (self.store.program is None or program.hash != self.store.program.hash):
             self._install(program, told.last if told.identity == "known" else 0)
         with immediate(self.store.connection):
+            put_capture_back(self.store)
             if told.identity == "new":
                 renumber(self.store, told.device, reoffer_sent=told.reoffer_sent)
             self.store.connection.execute(

@@ -17,7 +17,7 @@ from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import ProgramTable
 from syncline.protocol import checks
 from syncline.replica import records
-from syncline.replica.own_objects import app_objects, own_columns, put_back
+from syncline.replica.own_objects import app_objects, has_own_columns, put_back
 from syncline.replica.rows import buckets_of, keys_of, one_bucket_each, rows_of
 from syncline.replica.store import Store
 from syncline.values import Key, Row
@@ -173,7 +173,7 @@ def place_load(store: Store, table: ProgramTable, included: int, *, is_untouched
         return _copy(store, table, included)
     own = app_objects(store, table.name)
     has_triggers = any(sql.upper().startswith("CREATE TRIGGER") for _, sql in own)
-    if is_untouched and not has_triggers and not own_columns(store, table):
+    if is_untouched and not has_triggers and not has_own_columns(store, table):
         for kind, place in KINDS.items():
             taken = quote(f"{PREFIX}{place}_{table.name}" if place else table.name)
             store.connection.execute(f"DROP TABLE {taken}")

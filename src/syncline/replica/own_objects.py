@@ -11,6 +11,7 @@ import sqlite3
 from syncline.log import logger
 from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import ProgramTable
+from syncline.replica.records import name_of_definition
 from syncline.replica.store import Store
 
 _log = logger("replica.own_objects")
@@ -46,6 +47,13 @@ def own_columns(store: Store, table: ProgramTable) -> dict[str, str]:
             preset = f" DEFAULT {default}" if default is not None else ""
             found[name] = f"{quote(name)} {kind}{required}{preset}"
     return found
+
+
+def has_own_columns(store: Store, table: ProgramTable) -> bool:
+    """Computed ones, too."""
+    known = {column.lower() for column in table.columns}
+    rows = store.connection.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", (table.name,))
+    return any(name.lower() not in known for (name,) in rows.fetchall())
 
 
 def add_columns(store: Store, table: ProgramTable, columns: dict[str, str]) -> list[str]:
@@ -84,6 +92,33 @@ def take_unique_off(store: Store) -> bool:
         return False
     store.connection.execute("UPDATE syncline_state SET cursor = NULL, apply_count = apply_count + 1")
     return True
+
+
+def put_capture_back(store: Store) -> None:
+    """Inside the caller's write transaction: our triggers that somebody dropped, or a tool that made a table anew."""
+    (version,) = store.connection.execute("PRAGMA schema_version").fetchone()
+    if version == store.capture_checked:
+        return
+    rows = store.connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'trigger')")
+    there = {name for (name,) in rows.fetchall()}
+    for table in store.tables.values():
+        lost = [sql for sql in table.ddl["triggers"] if _name_in(sql) not in there]
+        if lost and table.name in there:
+            with store.guard.defining():
+                for statement in lost:
+                    store.connection.execute(statement)
+            _log.warning(
+                "%s: changes of %s were not recorded, because triggers were missing. They are back; what was written "
+                "without them is not sent, and `syncline verify` finds it.",
+                store.path,
+                table.name,
+            )
+    (store.capture_checked,) = store.connection.execute("PRAGMA schema_version").fetchone()
+
+
+def _name_in(definition: str) -> str:
+    _, name = name_of_definition(definition)
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _lacks_rows(store: Store, table: ProgramTable) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 from syncline.errors import ProtocolError
-from syncline.model.identifiers import quote
+from syncline.model.identifiers import PREFIX, quote
 from syncline.model.program import Program, ProgramTable
 from syncline.model.program_base import BOOTSTRAP
 from syncline.replica.guard import Guard
@@ -23,10 +23,15 @@ _TRIGGER = re.compile(
 )
 
 
+_QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|$)|" + '"(?P<name>(?:[^"]|"")*)"', re.DOTALL)
+_OURS = re.compile(rf"{PREFIX}[a-z]+_(?P<table>.+)", re.DOTALL)
+
 _passed: set[str] = set()
 """Hashes of programs that were tried in this process: each is tried once, for however many files."""
 
 PASSED_MAX = 1_000
+RENUMBER = f"{PREFIX}renumber"
+"""The one table of a session that is of no table."""
 
 
 def try_program(program: Program) -> None:
@@ -51,7 +56,7 @@ def _try(program: Program) -> None:
         try:
             with guard.defining():
                 for statement in _definitions(program):
-                    db.execute(statement)
+                    db.execute(_exact(statement))
             views = _views(db)
             with guard.strict():
                 for statement in (*_statements(program), *views):
@@ -60,6 +65,7 @@ def _try(program: Program) -> None:
             if not guard.refused:
                 raise
             raise refused(guard.refused) from error
+        _require_names(db, program)
         for table in program.tables.values():
             _require_own_parents(db, program, table.name)
             _require_columns(db, table)
@@ -105,10 +111,57 @@ def _writes(table: ProgramTable) -> Iterator[str]:
 def _compile(db: sqlite3.Connection, statement: str) -> None:
     """Parameters are looked at after the guard was asked, and nobody has them yet."""
     try:
-        db.execute(f"EXPLAIN {statement}")
+        db.execute(f"EXPLAIN {_exact(statement)}")
     except sqlite3.ProgrammingError as error:
         if "number of bindings" not in str(error):
             raise
+
+
+def _exact(statement: str) -> str:
+    """The same with names between backticks. Between quotation marks SQLite takes a name that it does not know for a
+    text: here it would be one, and in the file, one day, a column of the app's own."""
+
+    def quoted(found: re.Match[str]) -> str:
+        name = found["name"]
+        return found[0] if name is None else "`" + name.replace('""', '"').replace("`", "``") + "`"
+
+    return _QUOTED.sub(quoted, statement)
+
+
+def _require_names(db: sqlite3.Connection, program: Program) -> None:
+    """Each table and index has the name of a table that the program syncs: one of another name would be in the way of a
+    later program, or would hide what is ours."""
+    known = {*program.tables, *_names(BOOTSTRAP)}
+    found = db.execute("SELECT name, tbl_name FROM sqlite_schema WHERE type IN ('table', 'index') AND sql IS NOT NULL")
+    for name, table in found.fetchall():
+        if name not in known and not _is_of(name, program) and not _is_copied_index(name, table, program):
+            raise refused(f'something of the name "{name}"')
+    for (name,) in db.execute("SELECT name FROM sqlite_temp_schema WHERE sql IS NOT NULL").fetchall():
+        if name.lower() != RENUMBER.lower() and (name in known or not _is_of(name, program)):
+            raise refused(f'something temporary of the name "{name}"')
+    both = db.execute(
+        "SELECT t.name FROM sqlite_temp_schema AS t JOIN sqlite_schema AS m ON m.name = t.name COLLATE NOCASE"
+    )
+    for (name,) in both.fetchall():
+        raise refused(f'something temporary of the name "{name}"')
+
+
+def _is_of(name: str, program: Program) -> bool:
+    form = _OURS.fullmatch(name)
+    return form is not None and form["table"] in program.tables
+
+
+def _is_copied_index(name: str, table: str, program: Program) -> bool:
+    """Those are made anew with every program."""
+    return name.startswith(f"{PREFIX}index_") and table in program.tables
+
+
+def _names(statements: Iterable[str]) -> Iterator[str]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)
+        for (name,) in db.execute("SELECT name FROM sqlite_schema").fetchall():
+            yield name
 
 
 def _require_own_parents(db: sqlite3.Connection, program: Program, name: str) -> None:

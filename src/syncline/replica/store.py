@@ -91,9 +91,12 @@ class Store:
         self.retired: dict[str, ProgramTable] = {}
         self.schema_checked: int | None = None
         """SQLite's schema_version when the app's own indexes were last looked at (`own_objects.take_unique_off`)."""
+        self.capture_checked: int | None = None
+        """The same of our own triggers (`own_objects.put_capture_back`)."""
         self.copied_max = limits.LOADED_ROWS_COPIED_MAX
         """The simulator draws another one."""
         self._reader: tuple[sqlite3.Connection, Guard] | None = None
+        self._is_closed = False
         self._busy_ms = int(busy_seconds * 1000)
         self._identity: tuple[int, int] | None = None
         self.connection = open_database(self.path, create=True, busy_seconds=busy_seconds, prepare=prepare)
@@ -224,8 +227,12 @@ class Store:
                 yield reader
             reader.execute("COMMIT")
         except BaseException:
+            self.guard.refused = guard.refused or self.guard.refused
             reader.close()
             raise
+        if self._is_closed:
+            reader.close()
+            return
         self._reader = reader, guard  # to open a file is to read its schema: most of the work of a small upload
 
     def _open_reader(self) -> tuple[sqlite3.Connection, Guard]:
@@ -259,6 +266,7 @@ class Store:
             )
 
     def close(self) -> None:
+        self._is_closed = True
         is_replaced = file_identity(self.path) != self._identity
         for connection in (*(self._reader or ())[:1], self.connection):
             if is_replaced:

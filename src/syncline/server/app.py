@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ class SynclineApp:
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/v1/hello", self._overload.guard(self._call(self._hello)), methods=["POST"]),
-            Route("/v1/upload", self._overload.guard(self._call(self._upload)), methods=["POST"]),
+            Route(
+                "/v1/upload", self._overload.guard(self._call(self._upload, limits.JSON_ITEMS_MAX)), methods=["POST"]
+            ),
             Route("/v1/download", self._overload.guard(self._call(self._download)), methods=["POST"]),
             Route("/v1/verify", self._overload.guard(self._call(self._verify)), methods=["POST"]),
             Route("/v1/verified", self._overload.guard(self._call(self._verified)), methods=["POST"]),
@@ -70,13 +73,15 @@ class SynclineApp:
         ]
 
     # ------------------------------------------------------------ calls
-    def _call(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def _call(
+        self, handler: Handler, items_max: int = limits.SHORT_MESSAGE_ITEMS_MAX
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             received = self._clock.now_us()
             try:
                 identity = await self._authenticator.identify(request)
                 self._overload.work_for(request.scope, identity.user)
-                message = frames.load(frames.unpack(await _body(request), limits.REQUEST_BYTES_MAX))
+                message = self._read(frames.unpack(await _body(request), limits.REQUEST_BYTES_MAX), identity, items_max)
                 waits = bool(message.get("wait"))
                 self._overload.admit(request.scope, identity.user, waits=waits)
                 answer = await handler(identity, message, received)
@@ -91,6 +96,11 @@ class SynclineApp:
                 return error_answer(error)
 
         return endpoint
+
+    def _read(self, body: bytes, identity: Identity, items_max: int) -> dict[str, Any]:
+        """Paid for before it is read: that is the dear part of a request that is to be dear."""
+        self._overload.charge(identity.user, frames.count_items(body, items_max))
+        return frames.load(body, items_max=items_max)
 
     async def _hello(self, identity: Identity, message: dict[str, Any], received_us: int) -> Response:
         answer = await (await self.runtime.running()).hello(identity, message, received_us)
@@ -125,7 +135,9 @@ class SynclineApp:
                 return
             await socket.accept()
             packing = frames.PACKINGS.get(socket.headers.get(PACKING_HEADER, "plain"), frames.PLAIN)
-            await LiveConnection(service, socket, identity, packing).run()
+            connection = LiveConnection(service, socket, identity, packing)
+            connection.charge = partial(self._overload.charge, identity.user)
+            await connection.run()
 
     # ------------------------------------------------------------ for whoever watches the process
     async def _healthz(self, request: Request) -> Response:

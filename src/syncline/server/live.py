@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -48,6 +48,8 @@ class LiveConnection:
         self._identity = identity
         self._session = LiveSession()
         self._is_open = False
+        self.charge: Callable[[int], None] = lambda items: None
+        """Told how many items a message has before it is read; it may raise."""
         self._ended = asyncio.Event()
         self._doing: set[asyncio.Task[None]] = set()
         self._offered: Sequence[bytes] = ()
@@ -78,11 +80,10 @@ class LiveConnection:
     async def _listen(self) -> None:
         try:
             while self._session.state is not State.CLOSED:
-                packed = await self._socket.receive_bytes()
-                self._heard = self._service.clock.monotonic_seconds()
-                message = frames.load(frames.unpack(packed, limits.REQUEST_BYTES_MAX))
-                if message.get("t") == "open":
-                    await self._open(Download.load(message))
+                request = self._asked(await self._socket.receive_bytes())
+                if request is not None:
+                    await self._open(request)
+                    request = None  # a stream may be idle for hours: nothing of what was said is kept
         except (WebSocketDisconnect, RuntimeError, KeyError):
             self._handle(Event.GONE)
         except BucketsNeededError:
@@ -90,6 +91,15 @@ class LiveConnection:
             self._handle(Event.GONE)
         except Exception as error:
             await self._fail(error)
+
+    def _asked(self, packed: bytes) -> Download | None:
+        """What it asks for, where that is what it says."""
+        self._heard = self._service.clock.monotonic_seconds()
+        body = frames.unpack(packed, limits.STREAM_MESSAGE_BYTES_MAX if self._is_open else limits.REQUEST_BYTES_MAX)
+        items_max = limits.SHORT_MESSAGE_ITEMS_MAX
+        self.charge(frames.count_items(body, items_max) + limits.ITEMS_PER_CHARGE)
+        message = frames.load(body, items_max=items_max)
+        return Download.load(message) if message.get("t") == "open" else None
 
     async def _open(self, request: Download) -> None:
         if not self._is_open:

@@ -16,6 +16,7 @@ from math import exp
 from starlette.routing import request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from syncline import limits
 from syncline.clock import Clock
 from syncline.errors import ServerError
 from syncline.server.answers import error_answer
@@ -154,6 +155,10 @@ class Overload:
         if waits and _PLACE in scope:
             scope[_PLACE].connect(user)
 
+    def charge(self, user: str, items: int) -> None:
+        """Before a message is read that has so many items: what it costs beyond an ordinary one. OverloadedError."""
+        self._charge(user, items // limits.ITEMS_PER_CHARGE)
+
     def rest(self, scope: Scope) -> None:
         """The request only waits from now on."""
         if _PLACE in scope:
@@ -183,8 +188,9 @@ class Overload:
             del self.connections[user]
 
     # ------------------------------------------------------------ inside
-    def _charge(self, user: str) -> None:
-        """OverloadedError where one user asks for more than the allowance, over a while."""
+    def _charge(self, user: str, count: int = 1) -> None:
+        """OverloadedError where one user asks for more than the allowance, over a while. What is dear is let in while
+        something is left, and is paid for afterwards."""
         rate, now = self._settings.user_requests_per_second_max, self._clock.monotonic_seconds()
         allowance = self._allowances.get(user)
         if allowance is None:
@@ -193,9 +199,9 @@ class Overload:
             allowance = self._allowances[user] = Allowance(rate * USER_BURST_SECONDS, now)
         allowance.left = min(allowance.left + (now - allowance.since) * rate, rate * USER_BURST_SECONDS)
         allowance.since = now
-        if allowance.left < 1:
+        if count and allowance.left < 1:
             raise self._refusal("This user asks too often.", is_users=True)
-        allowance.left -= 1
+        allowance.left -= count
 
     def _forget(self, now: float) -> None:
         """Those who have their whole allowance again; if that does not help, everybody."""

@@ -282,7 +282,7 @@ class Service:
         """What a device found, and repaired."""
         told = Verified.load(message)
         await self.require_own(identity, told.device)
-        await count_verified(self.source, identity.user, told)
+        await count_verified(self.source, identity.user, told, self.plan.tables)
 
     async def metrics(self) -> dict[str, int]:
         """For /metrics: the head, and what the installation counts."""

@@ -12,7 +12,7 @@ goes on.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from dataclasses import replace
 
 from syncline import limits
@@ -198,9 +198,11 @@ async def answer_verify(
         yield frame
 
 
-async def count_verified(source: Source, user: str, told: Verified) -> None:
-    """What a device found goes into the installation's counters, and where there was something, into the log."""
-    found = sum(buckets for _, buckets in told.differences)
+async def count_verified(source: Source, user: str, told: Verified, tables: Collection[str]) -> None:
+    """What a device found goes into the installation's counters, and where there was something, into the log.
+    `tables`: those of the plan; what is said of others is nonsense."""
+    known = {table: buckets for table, buckets in told.differences if table in tables}
+    found = sum(known.values())
     await source.count_up(
         {
             "verifications": 1,
@@ -209,5 +211,6 @@ async def count_verified(source: Source, user: str, told: Verified) -> None:
             "verify_repaired": min(told.repaired, found),
         }
     )
-    for table, buckets in told.differences:
-        _log.warning("device %s of %s differed from the source: %s, %s buckets", told.device, user, table, buckets)
+    if known:  # names of the plan alone, and in one line: what a device says is a stranger's text
+        listed = ", ".join(f"{table} ({buckets} buckets)" for table, buckets in known.items())
+        _log.warning("device %r of %r differed from the source: %s", told.device, user, listed)
