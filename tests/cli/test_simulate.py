@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_figures_in_words(short: None, syncline: Syncline) -> None:
     told = syncline("simulate", "--seeds", "2", "--processes", "1")
     assert told.status == 0
-    assert "2 histories of anything: all promises kept." in told.out
+    assert "2 histories of anything: whatever was looked at was kept." in told.out
     assert "Looks: P1 " in told.out
 
 
@@ -66,7 +69,9 @@ def test_a_failure_is_told_as_a_short_story_and_can_be_played_again(
     ("arguments", "said"),
     [
         (("--workload", "nurses"), 'There is no workload "nurses"'),
-        (("--play", "missing.json"), '"missing.json" cannot be played'),
+        (("--play", "missing.json"), '"missing.json" cannot be read: No such file or directory.'),
+        (("--play", __file__), f'"{__file__}" is no script of a simulation.'),
+        (("--save", __file__), f'Nothing can be saved in "{__file__}": File exists.'),
         (("--seeds", "0"), "--seeds"),
     ],
 )
@@ -74,3 +79,17 @@ def test_wrong_use(syncline: Syncline, arguments: tuple[str, ...], said: str) ->
     told = syncline("simulate", *arguments)
     assert told.status == 2
     assert said in told.err
+
+
+def test_whoever_ends_it_ends_the_processes_that_play() -> None:
+    """They would hold a build's output open for as long as they have seeds."""
+    command = [sys.executable, "-m", "syncline", "simulate", "--seeds", "2000", "--processes", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until = time.monotonic() + 60
+        while children.exists() and len(children.read_text().split()) < 3 and time.monotonic() < until:
+            time.sleep(0.05)
+        process.terminate()
+        _, told = process.communicate(timeout=60)  # both pipes are at their ends when nobody holds them
+    assert "of 2000; failed: none." in told
+    assert process.returncode != 0

@@ -51,13 +51,13 @@ PAIR = PAGE.split("## Two devices in a test\n")[1].split("\n## ")[0]
 
 def test_the_example_of_the_pair_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its conftest.py and its test, in the example's folder; as a project of its own it runs in tests/integration."""
-    monkeypatch.chdir(INSPECTIONS)
+    monkeypatch.chdir(tmp_path)  # its files are found from any folder
     app = importlib.util.spec_from_file_location("inspections_of_the_page", INSPECTIONS / "inspections.py")
     assert app is not None and app.loader is not None
     inspections = importlib.util.module_from_spec(app)
     app.loader.exec_module(inspections)
     monkeypatch.setitem(sys.modules, "inspections", inspections)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__file__": str(INSPECTIONS / "conftest.py")}
     conftest, test = re.findall(r"^```python\n(.*?)^```$", PAIR, re.DOTALL | re.MULTILINE)
     assert '@pytest.fixture(scope="session")\n' in conftest
     for block in (conftest.replace('@pytest.fixture(scope="session")\n', ""), test):

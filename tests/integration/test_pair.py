@@ -14,6 +14,7 @@ import pytest
 from tests.integration.company import CONFIGURATION, TABLES, TESTS, environment
 
 from syncline import SyncTimeoutError
+from syncline.errors import ConfigError
 from syncline.testing.pair import Pair, PairSettings, Templates
 from syncline.testing.relay import Freeze
 
@@ -150,3 +151,17 @@ def test_a_schema_comes_in_any_form(tmp_path: Path, kind: str) -> None:
         templates.copy(settings, tmp_path / name)
     assert len(list(tmp_path.glob("template-*.db"))) == 1
     assert (tmp_path / "two.db").read_bytes() == (tmp_path / "one.db").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "schema", "said"),
+    [
+        ("syncline.toml", "CREATE TABLE x (a)", '`configuration` of PairSettings is text, "syncline.toml"'),
+        ("[sync]", "schema.sql", '`schema` of PairSettings is text, "schema.sql"'),
+        (Path("missing.toml"), "CREATE TABLE x (a)", "`configuration` of PairSettings names no file"),
+        ("[sync]", Path("missing.sql"), "`schema` of PairSettings names no file"),
+    ],
+)
+def test_settings_that_name_no_file_say_so(configuration: str | Path, schema: str | Path, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        PairSettings(configuration=configuration, schema=schema)

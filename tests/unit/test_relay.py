@@ -342,9 +342,19 @@ def test_what_is_no_fault_is_told(line: str) -> None:
 
 
 def test_a_person_breaks_and_heals(relay: Relay, device: socket.socket, capsys: pytest.CaptureFixture[str]) -> None:
-    obey(relay, io.StringIO("cut\nheal\nrain\nquit\ncut\n"))
+    obey(relay, io.StringIO("cut\nheal\nrain\nhelp\nquit\ncut\n"))
     told: Any = capsys.readouterr()
     assert told.out.splitlines()[-1].endswith("1 of them and 0 bytes hit")
-    assert 'There is no fault "rain"' in told.err and all(name in told.err for name in FAULTS)
+    assert 'There is no fault "rain"' in told.err and all(name in told.out for name in FAULTS)
     with connect(relay) as other:
         assert asks(other) == LETTER, "what came after quit was not done"
+
+
+@pytest.mark.parametrize(
+    "line", ["trickle 0", "trickle -5", "trickle", "cut -3", "truncate -1", "half-close -1", "delay -1", "delay nan",
+             "delay inf", "cut 200 sideways", "cut 1.5", "earthquake"],
+)  # fmt: skip
+def test_what_makes_no_sense_is_no_fault(line: str) -> None:
+    """Each would do something else than it says."""
+    with pytest.raises(ValueError):
+        parse(line)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,17 +54,20 @@ def simulate(
     if workload not in workloads.names():
         known = ", ".join(workloads.names())
         raise ConfigError(f'There is no workload "{workload}".', hint=f"There are: {known}.", code="usage")
+    if save is not None:
+        _make(save)
     begun = time.monotonic()
     if play is None:
         parallel = min(processes or os.cpu_count() or 1, seeds)
-        total, failed = _gather(runner.play_seeds(workload, first_seed, seeds, parallel), seeds)
+        with _terminated_as_interrupted():
+            total, failed = _gather(runner.play_seeds(workload, first_seed, seeds, parallel), seeds)
         asked = {"workload": workload, "first_seed": first_seed}
     else:
         script = _load(play)
         total, failed = _gather(iter([runner.play(script)]), 1)
         asked = {"workload": script.workload, "first_seed": script.seed}
     seconds = time.monotonic() - begun
-    failures = [_failure(each, save, is_shrunk=play is None and at < SHRUNK_MAX) for at, each in enumerate(failed)]
+    failures = [_failure(each, save, play, is_shrunk=at < SHRUNK_MAX) for at, each in enumerate(failed)]
     figures = {"seconds": round(seconds, 1), "seeds_per_second": round(total.histories / seconds, 2)}
     document = {**asked, "seeds": total.histories, "failed": len(failed), **figures, **total.as_dict()}
     if json:
@@ -72,15 +78,36 @@ def simulate(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """The processes that play end with this one."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _make(folder: Path) -> None:
+    """Now: when something has failed, it is too late to find out."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = f'Nothing can be saved in "{folder}": {error.strerror}.'
+        raise ConfigError(said, hint="Name a folder with --save.", code="usage") from None
+
+
 def _load(path: Path) -> Any:
     from syncline.testing.simulation.script import Script
 
     try:
         return Script.load(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f'"{path}" cannot be played: {error}', hint="Name a script of --save.", code="usage"
-        ) from None
+    except OSError as error:
+        said = f'"{path}" cannot be read: {error.strerror}.'
+        raise ConfigError(said, hint="Name a script of --save.", code="usage") from None
+    except ValueError:
+        said = f'"{path}" is no script of a simulation.'
+        raise ConfigError(said, hint="Name a script of --save.", code="usage") from None
 
 
 def _gather(histories: Any, seeds: int) -> tuple[Report, list[Played]]:
@@ -89,31 +116,44 @@ def _gather(histories: Any, seeds: int) -> tuple[Report, list[Played]]:
 
     failed: list[Played] = []
     total, begun = nothing_yet(), time.monotonic()
-    for played in histories:
-        total.add(played.report)
-        if played.failure:
-            failed.append(played)
-        if sys.stderr.isatty():
-            rate = total.histories / max(time.monotonic() - begun, 1e-3)
-            sys.stderr.write(f"\r{total.histories} of {seeds} histories, {rate:.1f} a second, {len(failed)} failed ")
-            sys.stderr.flush()
+    try:
+        for played in histories:
+            total.add(played.report)
+            if played.failure:
+                failed.append(played)
+            if sys.stderr.isatty():
+                rate = total.histories / max(time.monotonic() - begun, 1e-3)
+                sys.stderr.write(
+                    f"\r{total.histories} of {seeds} histories, {rate:.1f} a second, {len(failed)} failed "
+                )
+                sys.stderr.flush()
+    except KeyboardInterrupt:
+        seen = ", ".join(str(each.script.seed) for each in failed)
+        print_note(f"Stopped after {total.histories} of {seeds}; failed: {seen or 'none'}.")
+        raise
     if sys.stderr.isatty():
         print_note("")
     return total, failed
 
 
-def _failure(played: Played, save: Path | None, *, is_shrunk: bool) -> dict[str, Any]:
-    """One that failed, for a person to read and play."""
+def _show(played: int, seeds: int, seconds: float, failed: int) -> None:
+    sys.stderr.write(f"\r{played} of {seeds} histories, {played / max(seconds, 1e-3):.1f} a second, {failed} failed ")
+    sys.stderr.flush()
+
+
+def _failure(played: Played, save: Path | None, play: Path | None, *, is_shrunk: bool) -> dict[str, Any]:
+    """One that failed, for a person to read and play. `play`: the script that it came from, which is short already."""
     from syncline.testing.simulation import runner
 
     script = played.script
-    if is_shrunk:
+    if is_shrunk and play is None:
         print_note(f"Seed {script.seed} failed; looking for the shortest history that fails in the same way …")
         played = runner.shortest(played)
     assert played.failure is not None
     again = f"syncline simulate --workload {script.workload} --first-seed {script.seed} --seeds 1"
-    if save is not None:
-        save.mkdir(parents=True, exist_ok=True)
+    if play is not None:
+        again = f"syncline simulate --play {play}"
+    elif save is not None:
         kept = save / f"{script.workload}-{script.seed}.json"
         played.script.save(kept)
         again = f"syncline simulate --play {kept}"
@@ -137,7 +177,7 @@ def _print(document: dict[str, Any], failures: list[dict[str, Any]]) -> None:
         print_line(f"  Play it again: {failure['again']}")
         print_line()
     seeds, failed = document["seeds"], document["failed"]
-    became = f"{failed} broke a promise" if failed else "all promises kept"
+    became = f"{failed} broke a promise" if failed else "whatever was looked at was kept"
     print_line(f"{count(seeds, 'history')} of {document['workload']}: {became}.".replace("historys", "histories"))
     print_line(
         f"{document['events']:,} events in {document['seconds']} s, {document['seeds_per_second']} seeds a second."

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import jwt
 
+from syncline.errors import ConfigError
 from syncline.server.config import parse_settings
 from syncline.server.config_settings import AuthSettings, Settings
 
@@ -36,6 +37,14 @@ class PairSettings:
     schema: Schema
     users: tuple[User, ...] = ("ann", "ben")
     replica: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, told, ending in (("configuration", self.configuration, ".toml"), ("schema", self.schema, ".sql")):
+            if isinstance(told, str) and told.strip().endswith(ending) and "\n" not in told:
+                raise ConfigError(f'`{name}` of PairSettings is text, "{told}".', hint=f"A file is Path({told!r}).")
+            if isinstance(told, Path) and not told.is_file():
+                hint = "A path counts from the folder in which pytest runs; Path(__file__).parent is the test's own."
+                raise ConfigError(f'`{name}` of PairSettings names no file: "{told.absolute()}".', hint=hint)
 
     @property
     def text(self) -> str:

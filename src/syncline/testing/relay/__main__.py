@@ -44,7 +44,7 @@ trickle BYTES [up|down]       so many bytes a second
 freeze [up|down]              nothing is carried, and later goes on
 blackhole [up|down]           nothing is carried, ever again
 unanswered                    new connections are neither accepted nor refused
-heal · hits · quit"""
+heal · hits · help · quit"""
 
 
 def parse(line: str) -> Fault:
@@ -58,7 +58,7 @@ def parse(line: str) -> Fault:
         if word in tuple(Direction):
             ways.append(Direction(word))
         else:
-            told.append(float(word) if name == "delay" else int(word))
+            told.append(_number(word, is_whole=name != "delay"))
     takes = [field.name for field in fields(FAULTS[name]) if field.name != "direction"]
     given: dict[str, Any] = dict(zip(takes, told, strict=False)) | dict(zip(["direction"], ways, strict=False))
     try:
@@ -70,6 +70,14 @@ def parse(line: str) -> Fault:
     return fault
 
 
+def _number(word: str, *, is_whole: bool) -> float:
+    try:
+        return int(word) if is_whole else float(word)
+    except ValueError:
+        kind = "whole number" if is_whole else "number"
+        raise ValueError(f'"{word}" is neither a {kind} nor a direction (up, down).') from None
+
+
 def obey(relay: Relay, commands: TextIO) -> None:
     for line in commands:
         command = line.strip()
@@ -78,10 +86,13 @@ def obey(relay: Relay, commands: TextIO) -> None:
         try:
             if command == "heal":
                 relay.heal()
+            elif command == "help":
+                print(HELP, flush=True)
+                continue
             elif command not in ("", "hits"):
                 relay.begin(parse(command))
         except ValueError as error:
-            print(f"{error}\n{HELP}", file=sys.stderr)
+            print(f"{error} `help` lists what there is.", file=sys.stderr)
         print(
             f"{relay.opened} connections, {relay.hit_connections} of them and {relay.hit_bytes} bytes hit", flush=True
         )
@@ -95,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         relay = Relay(given.to, port=given.port)
-    except (ValueError, OSError) as error:
-        print(f"The relay did not start: {error}", file=sys.stderr)
+    except (ValueError, OSError, OverflowError) as error:
+        print(f"The relay did not start: {error} Name a server, and a port that is free.", file=sys.stderr)
         return 1
     with relay:
         print(f"{relay.url} leads to {given.to}", flush=True)

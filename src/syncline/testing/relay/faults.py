@@ -6,6 +6,7 @@ Where a `direction` is None, both are meant.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -62,6 +63,9 @@ class Delay(Fault):
     seconds: float
     direction: Direction | None = None
 
+    def __post_init__(self) -> None:
+        _require(0 <= self.seconds < math.inf, "seconds", self.seconds, "0 or more")
+
     async def carry(self, lane: Lane, data: bytes, arrived: float, spell: Spell) -> bytes | None:
         left = arrived + self.seconds - asyncio.get_running_loop().time()
         if _concerns(self.direction, lane) and left > 0:
@@ -77,6 +81,9 @@ class Trickle(Fault):
 
     bytes_per_second: float
     direction: Direction | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 < self.bytes_per_second < math.inf, "bytes_per_second", self.bytes_per_second, "more than 0")
 
     async def carry(self, lane: Lane, data: bytes, arrived: float, spell: Spell) -> bytes | None:
         if not data or not _concerns(self.direction, lane):
@@ -126,6 +133,9 @@ class _Break(Fault):
 
     after: int = 0
     direction: Direction = Direction.DOWN
+
+    def __post_init__(self) -> None:
+        _require(self.after >= 0, "after", self.after, "0 or more")
 
     def strike(self, lane: Lane) -> None:
         raise NotImplementedError
@@ -207,6 +217,11 @@ class Unanswered(Fault):
     def begin(self, connection: Connection, spell: Spell) -> None:
         spell.hit(connection)
         connection.reset()
+
+
+def _require(is_right: bool, name: str, told: float, wanted: str) -> None:
+    if not is_right:
+        raise ValueError(f"{name} is {told}; it has to be {wanted}.")
 
 
 def _concerns(direction: Direction | None, lane: Lane) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -61,8 +62,14 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; without the story."""
-        counted = {name: dict(sorted(getattr(self, name).items())) for name in COUNTERS}
+        counted = {name: dict(sorted(getattr(self, name).items(), key=_in_order)) for name in COUNTERS}
         return {"histories": self.histories, "events": self.events, **counted, "trace": self.trace}
+
+
+def _in_order(counted: tuple[str, int]) -> tuple[str, int]:
+    """P2 before P10."""
+    name, _ = counted
+    return (name[0], int(name[1:])) if re.fullmatch(r"P\d+", name) else (name, 0)
 
 
 def nothing_yet() -> Report:
