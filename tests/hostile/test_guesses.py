@@ -88,6 +88,41 @@ def test_what_is_outside_the_scope_answers_like_what_is_not_there(office: Office
     assert [office.execute(f"SELECT * FROM {table} ORDER BY 1") for table in ("patients", "visits", "notes")] == before
 
 
+def _own(number: int, key: str) -> Mutation:
+    return forged(number, "notes", "U", "n-ada", {"body": ("sleeps well", "sleeps well")})
+
+
+def _together() -> list[tuple[str, str, bool]]:
+    """Two writes of one group: each with its neighbour, and each before and after one that by itself would pass."""
+    names = list(WRITES)
+    neighbours = list(zip(names, names[1:] + names[:1], strict=True))
+    owns = [pair for name in names for pair in (("an own note", name), (name, "an own note"))]
+    return [(*pair, marked) for pair in neighbours for marked in (True, False)] + [(*pair, True) for pair in owns]
+
+
+def test_two_of_a_group_answer_like_two_that_are_not_there(office: Office, ann: Phone) -> None:
+    """P7, P8, P19: what is tried together, and then one by one, tells no more; and nothing of it is done."""
+    before = [office.execute(f"SELECT * FROM {table} ORDER BY 1") for table in ("patients", "visits", "notes")]
+    writes = {**WRITES, "an own note": _own}
+    number = 1
+    for first, second, marked in _together():
+        told = []
+        for key in ("cy", "qx"):
+            mutations = [writes[first](number, key), writes[second](number + 1, key)]
+            message = {
+                "device": ann.file.state().device, "clock": ann.clock.now_us(), "offset": 0, "floor": 0,
+                "groups": [{"marked": marked, "mutations": mutations}],
+            }  # fmt: skip
+            office.wait(office.service.upload(ann.identity, frames.load(frames.dump(message))))
+            office.checkpoint()
+            outcomes = [frame for frame in asked(office, ann, number - 1) if frame["t"] == "outcome"]
+            text = repr([{**outcome, "n": outcome["n"] - number} for outcome in outcomes])
+            told.append(re.sub(rf"new-\d+-{key}|{key}", "KEY", text))
+            number += 2
+        assert told[0] == told[1], (first, second, marked)
+    assert [office.execute(f"SELECT * FROM {table} ORDER BY 1") for table in ("patients", "visits", "notes")] == before
+
+
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("what", ["a note is changed", "a note is deleted", "a visit is changed", "a visit is deleted"])
 def test_both_take_the_same_statements(office: Office, ann: Phone, what: str) -> None:

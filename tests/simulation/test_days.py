@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from syncline.testing.simulation import acts
 from syncline.testing.simulation.day_scripts import NAMES, draw
 from syncline.testing.simulation.days import play
 from syncline.testing.simulation.report import Report, nothing_yet
 from syncline.testing.simulation.script import Script
+from syncline.testing.simulation.workloads import workload
 
 HAPPENS = (
     *("drop", "delay", "duplicate", "truncate", "reset", "slow", "partition", "one-way partition", "half-open"),
@@ -30,11 +32,11 @@ SEEDS_MAX = 12
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("workload", NAMES)
-def test_a_day_ends_with_everything_where_it_belongs(tmp_path: Path, workload: str, seed: int) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_day_ends_with_everything_where_it_belongs(tmp_path: Path, name: str, seed: int) -> None:
     """P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P17, P20, P22: nobody does anything but wait once the faults have ended,
     and what was written arrives, once."""
-    report = play(draw(workload, seed), tmp_path)
+    report = play(draw(name, seed), tmp_path)
     assert report.looks["P10"] > 0 and report.looks["P8"] > 0
 
 
@@ -54,16 +56,18 @@ def _played(script: Script, folder: Path) -> Report:
 
 
 # ---------------------------------------------------------------- determinism
-def test_the_same_script_is_the_same_day_in_any_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [draw("general", 3, steps=12), acts.draw("anything", 3)], ids=["days", "acts"])
+def test_the_same_script_is_the_same_history_in_any_process(tmp_path: Path, script: Script) -> None:
     """Whatever the order in which Python keeps its sets."""
-    script = draw("general", 3, steps=12)
     program = (
-        "import sys\nfrom pathlib import Path\nfrom syncline.testing.simulation.days import play\n"
+        "import sys\nfrom pathlib import Path\nfrom syncline.testing.simulation.workloads import workload\n"
         "from syncline.testing.simulation.script import Script\n"
-        "print(play(Script.load(Path(sys.argv[1])), Path(sys.argv[2])).trace)"
+        "script = Script.load(Path(sys.argv[1]))\n"
+        "print(workload(script.workload).play(script, Path(sys.argv[2])).trace)"
     )
     script.save(tmp_path / "script.json")
-    traces = {_played(script, tmp_path / "here").trace}
+    (here := tmp_path / "here").mkdir()
+    traces = {workload(script.workload).play(script, here).trace}
     (folder := tmp_path / "there").mkdir()
     arguments = [sys.executable, "-c", program, str(tmp_path / "script.json"), str(folder)]
     environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}

@@ -88,7 +88,6 @@ def obey(relay: Relay, commands: TextIO) -> None:
                 relay.heal()
             elif command == "help":
                 print(HELP, flush=True)
-                continue
             elif command not in ("", "hits"):
                 relay.begin(parse(command))
         except ValueError as error:

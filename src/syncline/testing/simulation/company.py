@@ -198,7 +198,10 @@ class Company:
             self.execute(f"DELETE FROM {table} WHERE id = ?{unlocked}", (key,))
         else:
             column = rng.choice(list(values))
+            ((before,),) = self.execute(f"SELECT {column} FROM {table} WHERE id = ?", (key,))
             self.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (values[column], key))
+            if type(before) is type(values[column]) and before == values[column]:
+                return  # what changes nothing is no change: it wins against nobody
         self.wrote(table, key, column, values.get(column))
 
     def _put(self, table: str, row: dict[str, Any], *, is_there: bool) -> None:
