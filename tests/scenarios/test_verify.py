@@ -109,6 +109,16 @@ def test_rows_of_a_bucket_that_is_not_there_are_mended_and_can_be_revoked(office
     assert not ann.execute("SELECT * FROM visits") and not ann.execute("SELECT * FROM patients")
 
 
+def test_a_difference_in_words() -> None:
+    told = [TableDifference("visits", ADA, here, there).in_words() for here, there in ((1, 1), (1, 2), (1_000, 0))]
+    assert told == [
+        'visits of caseload["ada"]: 1 row here and in the source, with other values',
+        'visits of caseload["ada"]: 1 row here, 2 in the source',
+        'visits of caseload["ada"]: 1,000 rows here, 0 in the source',
+    ]
+    assert TableDifference("notes", None, 2, 0).in_words() == "notes of no bucket: 2 rows here, 0 in the source"
+
+
 def test_a_row_that_nobody_holds_goes(office: Office) -> None:
     """P1, P8: neither the office nor the nurse made it."""
     ann = synced(office)

@@ -71,10 +71,8 @@ def _print(report: VerifyReport) -> None:
     if not report.differences:
         print_line("Nothing differs.")
     elif not report.is_whole:
-        print_line("Download anew what differs: syncline verify --repair.")
+        print_line("Download anew what differs: the same command with --repair.")
 
 
 def _line(each: TableDifference) -> str:
-    where = f"{each.table} of {each.bucket}" if each.bucket is not None else f"{each.table} of no bucket"
-    told = f"{where}: {count(each.rows_here, 'row')} here, {each.rows_there:,} in the source"
-    return f"{told}, repaired." if each.repaired else f"{told}."
+    return f"{each.in_words()}, repaired." if each.repaired else f"{each.in_words()}."

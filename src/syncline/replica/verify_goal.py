@@ -18,6 +18,14 @@ class TableDifference:
     rows_there: int
     repaired: bool = False
 
+    def in_words(self) -> str:
+        """`visits of caseload["ada"]: 3 rows here, 4 in the source`."""
+        where = self.bucket if self.bucket is not None else "no bucket"
+        here = f"{self.rows_here:,} row{'s' * (self.rows_here != 1)}"
+        if self.rows_here == self.rows_there:
+            return f"{self.table} of {where}: {here} here and in the source, with other values"
+        return f"{self.table} of {where}: {here} here, {self.rows_there:,} in the source"
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:

@@ -66,10 +66,7 @@ class Pair:
         self.settle()
         for device in self.online:
             report = device.replica.verify()
-            differing = ", ".join(
-                f"{each.table} (rows here: {each.rows_here}, in the source: {each.rows_there})"
-                for each in report.differences
-            )
+            differing = "; ".join(each.in_words() for each in report.differences)
             assert not differing, f"{device.name} differs from its user's scope: {differing}"
             assert not report.not_compared, f"{device.name}: {', '.join(report.not_compared)} cannot be compared"
 
