@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,15 @@ class Day:
             self._raise_failure()
             if self._is_quiet():
                 return
-        standing = {agent.device.name: agent.session for agent in self.agents if not self._is_at_rest(agent)}
-        raise BrokenPromiseError(f"P2 {what}", standing, self._lags())
+        raise BrokenPromiseError(f"P2 {what}", *self._unrest())
+
+    def _unrest(self) -> Iterator[str]:
+        """In words."""
+        for agent in self.agents:
+            if not self._is_at_rest(agent):
+                yield f"{agent.device.name}, whose session is {agent.session}, has not all that it should have"
+        if self._lags():
+            yield "changes of the company are in no checkpoint"
 
     def _is_quiet(self) -> bool:
         return not self._lags() and all(self._is_at_rest(agent) for agent in self.agents)
