@@ -122,11 +122,7 @@ def _gather(histories: Any, seeds: int) -> tuple[Report, list[Played]]:
             if played.failure:
                 failed.append(played)
             if sys.stderr.isatty():
-                rate = total.histories / max(time.monotonic() - begun, 1e-3)
-                sys.stderr.write(
-                    f"\r{total.histories} of {seeds} histories, {rate:.1f} a second, {len(failed)} failed "
-                )
-                sys.stderr.flush()
+                _show(total.histories, seeds, time.monotonic() - begun, len(failed))
     except KeyboardInterrupt:
         seen = ", ".join(str(each.script.seed) for each in failed)
         print_note(f"Stopped after {total.histories} of {seeds}; failed: {seen or 'none'}.")

@@ -89,7 +89,8 @@ OPTIONS = (
         "user_requests_per_second_max",
         float,
         limits.USER_REQUESTS_PER_SECOND_MAX_DEFAULT,
-        "requests of one user, on average over ten seconds",
+        "requests of one user, on average over ten seconds; a long message counts as one more for each thousand of its "
+        "commas and brackets",
     ),
     Option("retention", "days", int, limits.RETENTION_DAYS_DEFAULT, "a device away for longer downloads its rows anew"),
 )
