@@ -9,8 +9,8 @@ from typing import Any
 
 from syncline.model import merge
 from syncline.protocol.messages import Group
-from syncline.replica import apply, file, outbox, stage, store
-from syncline.server import cut_frames, downloads, fanout, job_token, uploads
+from syncline.replica import apply, digests, file, outbox, stage, store
+from syncline.server import cut_frames, downloads, fanout, job_token, uploads, verify
 from syncline.source.sqlite import feed, generations, laid_out, pages, registry, retention, sequencer, upload
 from syncline.source.stamps import RowStamps
 from syncline.values import key_text, same
@@ -198,5 +198,10 @@ PLANTED: dict[str, Plant] = {
     "deleted rows stay in free pages": ((store.Store, "__init__", _without_secure_delete),),
     "the log keeps what has left the file": ((store.Store, "truncate_log", lambda self: True),),
     "marked groups are taken apart": ((outbox, "Group", _unmarked),),
+    "what differs is named, and not sent anew": ((downloads.Downloads, "_is_repair", lambda *_: False),),
+    "both sides take digests in their own way": (
+        (digests, "hash_of_values", lambda values: 0),
+        (verify, "hash_of_image", lambda image: 1),
+    ),
 }
 """By what is broken: whose attribute is what else instead."""

@@ -25,6 +25,7 @@ from syncline.testing.simulation.script import Script, Step
 from syncline.testing.simulation.server import SimulatedServer
 from syncline.testing.simulation.storage import check_emptied, check_forgotten, check_log
 from syncline.testing.simulation.traffic import Traffic
+from syncline.testing.simulation.verified import check_verified
 from syncline.testing.simulation.winners import Winners
 from syncline.testing.world import SECOND_US, VirtualClock
 
@@ -32,6 +33,9 @@ SETTLE_ROUNDS_MAX = 100
 INSTRUCTIONS_AT_WORK = 3_000
 """About as many as a checkpoint, a small upload or a small cut takes."""
 
+
+VERIFIED = 0.5
+"""At the end of so many histories one of the devices is compared with its scope, and mended."""
 
 PREPARED = 0.75
 """So many apps bring a file along in which the program is installed."""
@@ -123,6 +127,9 @@ class Simulation:
                 self._checkers.check_quiet(device)
                 check_emptied(device, self.report)
             self._winners.check(self.server, self.devices, self.report)
+            dice = self._script.dice("verification")
+            if dice.random() < VERIFIED:
+                check_verified(self.server, dice.choice(self.devices), self.report)
             self._forget_everything()
         except BrokenPromiseError as error:
             error.report = self.report
