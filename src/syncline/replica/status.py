@@ -61,6 +61,10 @@ class Counts:
     receipt: Receipt | None
 
 
+def _why(error: sqlite3.DatabaseError) -> str:
+    return "a database in which nothing is Syncline's" if "no such table" in str(error) else str(error)
+
+
 def read_counts(path: str | Path, prepare: Prepare | None = None) -> Counts:
     """ReplicaError where there is no replica at that path, or one of a later Syncline. One of an earlier one is read as
     it is."""
@@ -78,7 +82,9 @@ def read_counts(path: str | Path, prepare: Prepare | None = None) -> Counts:
             ).fetchone()
     except sqlite3.DatabaseError as error:
         raise replica_error(error, path) or ReplicaError(
-            f'"{path}" is not a replica: {error}.', hint="Was it ever synced?", code="not_a_replica"
+            f'"{path}" is no device\'s file: {_why(error)}.',
+            hint="Name a device's file; its first sync makes it.",
+            code="not_a_replica",
         ) from error
     synced_at = None if state.last_synced_us is None else time_text(state.last_synced_us)
     # Numbers have no gaps and leave the outbox only from its beginning, so their difference counts what waits.
