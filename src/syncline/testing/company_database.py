@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +25,14 @@ class CompanyDatabase(Protocol):
     loop: asyncio.AbstractEventLoop | None
     """Which its sources run on; None where any will do, or none at all."""
 
+    has_many_writers: bool
+
     def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]: ...
+
+    def begin_beside(self, sql: str, parameters: Iterable[Any]) -> Callable[[], None]:
+        """One of many writers: a transaction on a connection of its own, with this statement in it. What is answered
+        commits it."""
+        ...
 
     def open(self, world: Determinism | None = None) -> Source:
         """A source on this database. With `world`, it takes the time from `world.clock` and what it draws from
@@ -41,6 +48,8 @@ class CompanyDatabase(Protocol):
 
 class SqliteDatabase:
     """A SQLite file, and sources that run in the caller's own thread."""
+
+    has_many_writers = False
 
     def __init__(self, folder: Path, journal: str = "wal") -> None:
         self.folder = folder
@@ -60,6 +69,9 @@ class SqliteDatabase:
 
     def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         return self.host.execute(sql, tuple(parameters)).fetchall()
+
+    def begin_beside(self, sql: str, parameters: Iterable[Any]) -> Callable[[], None]:
+        raise NotImplementedError("SQLite has one writer at a time.")
 
     def open(self, world: Determinism | None = None) -> SqliteSource:
         if world is None:

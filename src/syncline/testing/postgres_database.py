@@ -39,6 +39,8 @@ SILENCE_SECONDS = 600.0
 class PostgresDatabase:
     """A database of a server's, and sources that run on an event loop of its own, while `wait` waits for them."""
 
+    has_many_writers = True
+
     def __init__(self, server: PostgresServer, folder: Path, *, address: DatabaseAddress | None = None) -> None:
         """A new empty database unless an `address` is given; dropped by `close` either way."""
         self.folder = folder
@@ -73,17 +75,30 @@ class PostgresDatabase:
 
     def execute(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """With parameters, `?` marks their places."""
-        values = tuple(parameters)
+        return self._execute(self.host, sql, tuple(parameters))
+
+    def begin_beside(self, sql: str, parameters: Iterable[Any]) -> Callable[[], None]:
+        connection = self.connect()
+        self._execute(connection, "BEGIN", ())
+        self._execute(connection, sql, tuple(parameters))
+
+        def commit() -> None:
+            connection.execute("COMMIT")
+            connection.close()
+
+        return commit
+
+    def _execute(self, connection: psycopg.Connection[Any], sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         if values:
             sql = sql.replace("%", "%%").replace("?", "%s")
-        self._tell_time()
-        cursor = self.host.execute(sql.encode(), values or None)
+        self._tell_time(connection)
+        cursor = connection.execute(sql.encode(), values or None)
         return cursor.fetchall() if cursor.description else []
 
-    def _tell_time(self) -> None:
+    def _tell_time(self, connection: psycopg.Connection[Any]) -> None:
         """What stamps the next statement's changes. A failed transaction takes nothing but its end."""
-        if self._world and self.host.info.transaction_status != TransactionStatus.INERROR:
-            self.host.execute(f"SET syncline_lab.now_us = {self._world.clock.now_us():d}".encode())
+        if self._world and connection.info.transaction_status != TransactionStatus.INERROR:
+            connection.execute(f"SET syncline_lab.now_us = {self._world.clock.now_us():d}".encode())
 
     def open(self, world: Determinism | None = None) -> PostgresSource:
         if world is None:

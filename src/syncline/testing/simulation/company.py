@@ -133,6 +133,8 @@ class Company:
         """Told of each cell that the office changes; of a row that it makes or takes away with the column ""."""
         self._rng = rng
         self._values = values
+        self._commit: Callable[[], None] | None = None
+        self._overlaps = 0
         self.run(
             "CREATE TABLE patients(id TEXT PRIMARY KEY, name TEXT, ssn TEXT)",
             *(f"CREATE TABLE {table}({columns})" for table, columns in self.defined.items()),
@@ -176,6 +178,21 @@ class Company:
         return {row[0] for row in self.execute("SELECT patient_id FROM assignments WHERE nurse = ?", (nurse,))}
 
     # ------------------------------------------------------------ changing
+    def overlap(self) -> None:
+        """A transaction that stays open while others begin and end; or its end. Its row is nobody else's: nobody waits
+        for it."""
+        if self._commit is not None:
+            self.end_overlap()
+        elif self.columns("lines"):
+            self._overlaps += 1
+            row = {**self._values.draw("lines", self.others("lines")), "id": f"late-{self._overlaps}", "label": "late"}
+            self._commit = self.database.begin_beside(insertion("lines", row), row.values())
+
+    def end_overlap(self) -> None:
+        commit, self._commit = self._commit, None
+        if commit is not None:
+            commit()
+
     def work(self) -> None:
         """A few changes in one transaction."""
         self.execute("BEGIN")

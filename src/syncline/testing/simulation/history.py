@@ -34,6 +34,9 @@ INSTRUCTIONS_AT_WORK = 3_000
 """About as many as a checkpoint, a small upload or a small cut takes."""
 
 
+BESIDE_OPEN = frozenset({"app", "upload", "download", "deliver", "checkpoint", "office", "reassign", "hello", "crash"})
+"""What goes on while a transaction of the company's is open: it asks for no table as a whole."""
+
 VERIFIED = 0.5
 """At the end of so many histories one of the devices is compared with its scope, and mended."""
 
@@ -88,6 +91,7 @@ class Simulation:
 
     def close(self) -> None:
         self._heal()
+        self.company.end_overlap()
         for device in self.devices:
             device.close()
         self.migrations.close()
@@ -159,6 +163,8 @@ class Simulation:
                 self.traffic.greet(device)
             if act == "upload" and not device.knows_time:
                 self._winners.doubt_waiting(device)
+            if act not in BESIDE_OPEN:
+                self.company.end_overlap()
             self._acts[act](device)
         except ProcessDiedError as death:
             self.mishaps.bury(death)
@@ -174,6 +180,7 @@ class Simulation:
             self.report.tell("all faults end")
         self.traffic.is_faulty = False
         self._heal()
+        self.company.end_overlap()
         self.migrations.finish()
         for device in self.devices:
             self.traffic.hang_up(device)
@@ -214,6 +221,9 @@ class Simulation:
     # ------------------------------------------------------------ the office
     def _office(self, device: SimulatedDevice) -> None:
         self.clock.advance(self.rng.randint(0, 2_000))
+        if self.company.database.has_many_writers and self.rng.random() < 0.4:
+            self.company.overlap()
+            self.report.note("office writes that overlap")
         self.company.work()
         self.report.note("office writes")
 
