@@ -138,6 +138,25 @@ def test_the_nurses_marked_group_is_refused_whole(office: Office) -> None:
     assert ann.execute("SELECT id FROM found ORDER BY id") == [("v-ada",), ("v-bo",)]
 
 
+@pytest.mark.parametrize("how", ["a marked group", "an answer that is lost"])
+def test_the_nurse_goes_on_reading_while_her_changes_wait_for_their_outcome(office: Office, how: str) -> None:
+    """P11, P20: the signal is gone again before the download. What she had not touched is there as before, and what
+    hangs on it."""
+    ann = synced(office)
+    if how == "a marked group":
+        ann.group("UPDATE visits SET summary = 'see note' WHERE id = 'v-ada'")
+    else:
+        ann.execute("UPDATE visits SET summary = 'slept badly' WHERE id = 'v-ada'")
+        ann.upload()
+    migrate(office, RENAME)
+    ann.hello()
+    assert ann.execute("SELECT id, status FROM visits") == [("v-bo", "planned")]
+    ann.execute("UPDATE visits SET status = 'done' WHERE id = 'v-bo'")
+    ann.sync()
+    assert ann.execute("SELECT id, status FROM visits ORDER BY id") == [("v-ada", "planned"), ("v-bo", "done")]
+    assert office.execute("SELECT status FROM visits WHERE id = 'v-bo'") == [("done",)]
+
+
 def test_what_the_office_had_judged_before_is_not_told_again(office: Office) -> None:
     """P6: her summary arrived under the old name, only the answer did not; the refused one comes with all its values."""
     ann = synced(office)

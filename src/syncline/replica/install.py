@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from syncline.errors import ReplicaError
 from syncline.log import logger
-from syncline.model.identifiers import PREFIX, quote
+from syncline.model.identifiers import PREFIX, quote, quote_list
 from syncline.model.program import Program, ProgramTable, program_hash
 from syncline.model.program_carry import build_set_aside, build_take_back, can_carry, is_same_layout
 from syncline.replica.lost_columns import find_lost
@@ -73,12 +73,12 @@ def _part(store: Store, old: ProgramTable, new: ProgramTable, taken: int) -> int
     """What waiting changes wrote into columns that `new` lacks is parked. Answers of how many changes.
 
     Not where one of them is in a marked group, which is refused whole, or was judged already, and its outcome may want
-    all its values: then the outbox stays as it was, as that of a table that syncs no longer.
+    all its values: then the outbox stays as it was, as that of a table that syncs no longer, and the rows that it is
+    about come with the next download.
     """
     lost = find_lost(store, old, new)
     if any(mine.group or mine.number <= taken for mine, _ in lost):
-        store.connection.execute(f"DELETE FROM {quote(old.name)}")  # the app's own triggers hear of it
-        _retire(store, old)
+        _begin_outbox_anew(store, old)
         return 0
     for mine, values in lost:
         park_lost(store, mine, values)
@@ -156,19 +156,40 @@ def _create(store: Store, table: ProgramTable) -> None:
 def _retire(store: Store, table: ProgramTable) -> None:
     """The table syncs no longer: its rows go. Its pending changes keep their numbers until the server has answered."""
     pending = store.number(table, "any_pending")
-    ours = {kind: quote(f"{PREFIX}{kind}_{table.name}") for kind in ("held", "sent", "replaced", "outbox")}
-    for name in (quote(table.name), ours["held"], ours["sent"], ours["replaced"]):
-        store.connection.execute(f"DROP TABLE {name}")
-    if not pending:
-        store.connection.execute(f"DROP TABLE {ours['outbox']}")
-        return
+    for name in (table.name, *(f"{PREFIX}{kind}_{table.name}" for kind in ("held", "sent", "replaced"))):
+        store.connection.execute(f"DROP TABLE {quote(name)}")
+    if pending:
+        _put_outbox_aside(store, table)
+    else:
+        store.connection.execute(f"DROP TABLE {_outbox_of(table)}")
+
+
+def _begin_outbox_anew(store: Store, table: ProgramTable) -> None:
+    """The rows that it is about go, for nobody can tell what they are without it; all others stay in sight."""
+    keys = ", ".join(f"k{index}" for index in range(len(table.key)))
+    about = f"IN (SELECT {keys} FROM {_outbox_of(table)})"
+    store.connection.execute(f"DELETE FROM {quote(table.name)} WHERE ({quote_list(table.key)}) {about}")
+    store.connection.execute(f"DELETE FROM {quote(f'{PREFIX}held_{table.name}')} WHERE ({keys}) {about}")
+    _put_outbox_aside(store, table)
+    with store.guard.defining():
+        for statement in (table.ddl["ours"]["outbox"], *table.ddl["our_indexes"]):
+            store.connection.execute(statement)
+
+
+def _outbox_of(table: ProgramTable) -> str:
+    return quote(f"{PREFIX}outbox_{table.name}")
+
+
+def _put_outbox_aside(store: Store, table: ProgramTable) -> None:
+    """Until the server has answered all that is in it. It is noted with the statements that read it."""
+    outbox = _outbox_of(table)
     store.connection.execute(f"DROP INDEX {quote(f'{PREFIX}key_{table.name}')}")
     kind = f"retired_{store.state().apply_count}_{table.name}"
     place = quote(PREFIX + kind)
-    store.connection.execute(f"ALTER TABLE {ours['outbox']} RENAME TO {place}")
+    store.connection.execute(f"ALTER TABLE {outbox} RENAME TO {place}")
     (document,) = store.connection.execute("SELECT document FROM syncline_program WHERE kind = 'current'").fetchone()
     spec = json.loads(document)["tables"][table.name]
-    spec["statements"] = {name: sql.replace(ours["outbox"], place) for name, sql in spec["statements"].items()}
+    spec["statements"] = {name: sql.replace(outbox, place) for name, sql in spec["statements"].items()}
     spec["ddl"] = {"place": place, "kind": kind}
     kept = {"tables": {table.name: spec}}
     store.connection.execute(

@@ -90,8 +90,9 @@ class Checkers:
         want = {at: dict(row) for at, row in self._cuts.truths[cut].held_by(held).items()}
         loose = replay(want, [done for done in device.journal if done.number > included])
         retired = self._retired(device)
+        own = {(done.table, done.key) for done in device.journal if done.number > included}
         for at in sorted({*have, *want, *loose}):
-            if at[0] in retired:
+            if at[0] in retired and at in own:
                 continue
             if at in loose:
                 if at not in have or _differs(loose[at], have[at]):
@@ -100,23 +101,22 @@ class Checkers:
                 raise BrokenPromiseError(
                     "P10/P6 rows are not cut + pending", device.name, at, have.get(at), want.get(at), cut
                 )
-        own = {(done.table, done.key) for done in device.journal if done.number > included}
-        self._check_parents(device, have, own, retired)
+        self._check_parents(device, have, own)
 
-    def _check_parents(self, device: SimulatedDevice, have: Rows, own: set[tuple[str, str]], retired: set[str]) -> None:
-        """P11, of rows and parents that the device's own pending changes have not touched, in tables not begun anew."""
+    def _check_parents(self, device: SimulatedDevice, have: Rows, own: set[tuple[str, str]]) -> None:
+        """P11, of rows and parents that the device's own pending changes have not touched."""
         for at, row in have.items():
             if at[0] in PARENTS and at not in own:
                 table, column = PARENTS[at[0]]
                 parent = (table, row[column])
-                if parent not in have and parent not in own and table not in retired:
+                if parent not in have and parent not in own:
                     raise BrokenPromiseError("P11 a row is there without its parent", device.name, at, parent)
         self._report.look("P11", "P16")
 
     @staticmethod
     def _retired(device: SimulatedDevice) -> set[str]:
-        """Tables begun anew because a column is gone that judged changes wrote to: what waits for its outcome then is
-        kept, but seen no more (`replica.install`)."""
+        """Tables whose outbox was begun anew because a column is gone that judged changes wrote to: what waits for its
+        outcome then is kept, but seen no more (`replica.install`)."""
         kinds = device.look.execute("SELECT kind FROM syncline_program WHERE kind <> 'current'")
         return {kind.split("_", 2)[2] for (kind,) in kinds}
 
