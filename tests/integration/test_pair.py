@@ -165,3 +165,11 @@ def test_a_schema_comes_in_any_form(tmp_path: Path, kind: str) -> None:
 def test_settings_that_name_no_file_say_so(configuration: str | Path, schema: str | Path, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         PairSettings(configuration=configuration, schema=schema)
+
+
+@pytest.mark.parametrize("user", ["a/b", "../up", "ann@example.org", "x" * 200])
+def test_a_user_of_any_name_has_a_device(pair: Pair, user: str) -> None:
+    device = pair.device(user)
+    device.settle()
+    assert device.path.is_file() and pair.devices[-1] is device
+    assert device.path.resolve().is_relative_to(pair.devices[0].path.resolve().parents[1])

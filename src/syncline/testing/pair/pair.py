@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Pair:
 
     def device(self, user: User, *, online: bool = True, settled: bool = True) -> Device:
         """One more, of any user; in step, unless it is not `online` or not to be `settled`."""
-        name = f"{user if isinstance(user, str) else 'device'}-{len(self.devices) + 1}"
+        called = re.sub(r"[^\w-]", "_", user)[:40] if isinstance(user, str) else "device"  # a folder has this name
+        name = f"{called}-{len(self.devices) + 1}"
         device = Device(self._folder, name, user, self.settings, self.server)
         self.devices.append(device)
         if online:
