@@ -31,9 +31,10 @@ MARKED_GROUP_MUTATIONS_MAX = 10_000
 
 VALUE_BYTES_MAX = 4 * 1024 * 1024
 JSON_DEPTH_MAX = 12
-JSON_ITEMS_MAX = 3_000_000
-"""Commas and brackets of one message, but for those in texts: some bytes that inflate well would otherwise keep a
-reader busy for seconds. A marked group of 10,000 mutations of 60 columns has fewer."""
+JSON_ITEMS_MAX = 6_000_000
+"""Commas of one message, and three for each bracket, but for those in texts: that is what reading costs, and some bytes
+that inflate well would otherwise keep a reader busy for seconds. An upload that has more is larger than a request may
+be, whatever its columns."""
 
 SHORT_MESSAGE_ITEMS_MAX = 250_000
 """The same of every request but an upload: a list of 20,000 buckets has fewer."""

@@ -88,7 +88,7 @@ def test_whoever_ends_it_ends_the_processes_that_play() -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         until = time.monotonic() + 60
         while children.exists() and len(children.read_text().split()) < 3 and time.monotonic() < until:
-            time.sleep(0.05)
+            time.sleep(0.05)  # nobody tells when a child of a child has begun
         process.terminate()
         _, told = process.communicate(timeout=60)  # both pipes are at their ends when nobody holds them
     assert "of 2000; failed: none." in told

@@ -16,7 +16,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -135,7 +135,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
     zeros = b"\0" * (1 << 27)
     sized = zstandard.ZstdCompressor(level=3).compress(zeros)
     unsized = zstandard.ZstdCompressor(level=3, write_content_size=False).compress(zeros)
-    nested = b"\0" + b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    nested = b"\0" + b'{"a":' * 50_000 + b"1" + b"}" * 50_000
     return {
         "gzip": (b"\1" + zlib.compress(zeros, 6), "limit"),
         "zstd": (b"\2" + sized, "limit"),
@@ -313,3 +313,26 @@ def test_no_value_of_a_row_is_in_a_log_or_in_an_error(company: Company) -> None:
     hand.close()
     log = server.log()
     assert canary not in log and "Traceback" not in log
+
+
+# ---------------------------------------------------------------- dear messages
+def dear(items: int) -> bytes:
+    """A message of so many lists, packed: each counts as four."""
+    return b"\2" + zstandard.compress(b'{"t":"x","a":[' + b"[]," * items + b"0]}")
+
+
+def test_requests_and_streams_refuse_them_and_others_are_served(company: Company) -> None:
+    """P18, P19: a stream's first message, one on a stream that is open, and requests of every kind."""
+    server = company.serve()
+    hand = Hand(server.url, token("ann"))
+    with contextlib.closing(hand.http):
+        for path in ("hello", "download", "verify", "verified"):
+            refusal(hand.post(f"/v1/{path}", dear(limits.SHORT_MESSAGE_ITEMS_MAX // 4 + 1)), 413, "limit")
+        refusal(hand.post("/v1/upload", dear(limits.JSON_ITEMS_MAX // 4 + 1)), 413, "limit")
+    headers = {"Authorization": f"Bearer {token('ann')}"}
+    with connect("ws" + server.url.removeprefix("http") + "/v1/live", additional_headers=headers) as stream:
+        stream.send(dear(limits.SHORT_MESSAGE_ITEMS_MAX // 4 + 1))
+        assert frames.load(frames.unpack(cast(bytes, stream.recv(timeout=30))))["code"] == "limit"
+    ben = company.device("ben")
+    ben.sync(timeout=60)
+    assert holds_scope(company, "ben", ben.path)

@@ -1,20 +1,15 @@
-"""Messages that are small on the wire and dear to read: the server goes on serving, and keeps nothing of them."""
+"""Messages that are small on the wire and dear to read: what they cost is known before they are read, and nothing is kept
+of them. Against a running server: in test_attacks.py."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import zstandard
-from tests.hostile.test_attacks import company  # noqa: F401
-from tests.integration.company import Company, holds_scope, token
-from tests.integration.test_http import Hand, refusal
 from tests.unit.test_overload import refused
-from websockets.sync.client import connect
 
 from syncline import limits
 from syncline.errors import LimitError
@@ -24,11 +19,6 @@ from syncline.server.config_settings import ServeSettings
 from syncline.server.live import LiveConnection
 from syncline.server.overload import Overload
 from syncline.testing.world import SECOND_US, VirtualClock
-
-
-def dear(items: int) -> bytes:
-    """A message of so many lists, packed."""
-    return b"\2" + zstandard.compress(b'{"t":"x","a":[' + b"[]," * items + b"0]}")
 
 
 def test_what_stands_in_texts_costs_nothing() -> None:
@@ -66,23 +56,6 @@ def test_a_small_message_costs_no_more_than_its_request() -> None:
     overload = Overload(ServeSettings(user_requests_per_second_max=1.0), VirtualClock())
     for _ in range(1_000):
         overload.charge("ann", limits.ITEMS_PER_CHARGE - 1)
-
-
-def test_requests_and_streams_refuse_them_and_others_are_served(company: Company) -> None:  # noqa: F811
-    """P18, P19: a stream's first message, one on a stream that is open, and requests of every kind."""
-    server = company.serve()
-    hand = Hand(server.url, token("ann"))
-    with contextlib.closing(hand.http):
-        for path in ("hello", "download", "verify", "verified"):
-            refusal(hand.post(f"/v1/{path}", dear(limits.SHORT_MESSAGE_ITEMS_MAX)), 413, "limit")
-        refusal(hand.post("/v1/upload", dear(limits.JSON_ITEMS_MAX)), 413, "limit")
-    headers = {"Authorization": f"Bearer {token('ann')}"}
-    with connect("ws" + server.url.removeprefix("http") + "/v1/live", additional_headers=headers) as stream:
-        stream.send(dear(limits.SHORT_MESSAGE_ITEMS_MAX))
-        assert frames.load(frames.unpack(cast(bytes, stream.recv(timeout=30))))["code"] == "limit"
-    ben = company.device("ben")
-    ben.sync(timeout=60)
-    assert holds_scope(company, "ben", ben.path)
 
 
 def test_a_stream_that_waits_keeps_nothing_of_what_was_said() -> None:

@@ -44,8 +44,14 @@ def serve_with_workers(company: Company, count: int = WORKERS) -> Server:
 def workers_of(server: Server) -> list[int]:
     """The process ids of the workers, not of helpers of multiprocessing."""
     found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False)
-    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found.stdout.split()}
-    return sorted(pid for pid, command in commands.items() if b"spawn_main" in command)
+    return sorted(pid for pid in map(int, found.stdout.split()) if b"spawn_main" in command_of(pid))
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was named
+        return b""
 
 
 def holder_of(company: Company) -> int:

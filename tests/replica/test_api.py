@@ -219,5 +219,5 @@ def test_status_of_what_is_no_replica(tmp_path: Path) -> None:
     with pytest.raises(ReplicaError, match="no file"):
         read_status(tmp_path / "none.db")
     sqlite3.connect(tmp_path / "other.db").close()
-    with pytest.raises(ReplicaError, match="not a replica"):
+    with pytest.raises(ReplicaError, match="is no device's file"):
         read_status(tmp_path / "other.db")

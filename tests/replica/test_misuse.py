@@ -89,7 +89,7 @@ def test_a_transaction_inside_a_transaction(replica: Replica) -> None:
 def test_a_large_transaction_is_measured_without_an_agent(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     replica.sync(timeout=20)
     replica.stop()
-    monkeypatch.setattr("syncline.replica.file.MARKED_GROUP_BYTES_MAX", 1000)
+    monkeypatch.setattr("syncline.replica.app_connection.MARKED_GROUP_BYTES_MAX", 1000)
     with pytest.raises(SynclineError) as caught, replica.transaction() as db:
         db.execute("UPDATE visits SET note = ?", ("x" * 2000,))
     assert code_of(caught) == "limit" and replica.status.pending == 0

@@ -100,6 +100,7 @@ HALF_CHECKPOINTS = Profile(
 COPIES = Profile({"back_up": 3, "restore": 3, "clone": 3, "app": 24, "upload": 20, "hello": 5})
 LOST_TIMES = Profile({"back_up_server": 6, "restore_server": 6, "app": 30, "upload": 30, "hello": 0.5, "clone": 0})
 RIVALS = Profile({**_UNDISTURBED, "app": 40, "office": 40, "reassign": 0, "go_live": 0})
+ALIKE = Profile({**_UNDISTURBED, "app": 60, "office": 2, "upload": 20, "download": 5, "reassign": 0, "go_live": 0})
 COUNTS = Profile({**_UNDISTURBED, "app": 60, "office": 0, "reassign": 0, "go_live": 0})
 PENDING = Profile({**_UNDISTURBED, "app": 40, "office": 20, "upload": 6, "download": 25, "checkpoint": 20})
 MIGRATIONS = Profile({"migrate": 5, "migrate_on": 10, "office": 15, "download": 25, "checkpoint": 20}, page_rows=2)
@@ -131,7 +132,7 @@ PROFILES: dict[str, tuple[Profile, int]] = {
     "a gap in the numbers is not noticed": (LOST_TIMES, 10),
     "a device's clock is believed": (RIVALS, 4),
     "who finds what he saw wins": (RIVALS, 10),
-    "an equal value raises no stamp": (RIVALS, 0),
+    "an equal value raises no stamp": (ALIKE, 0),
     "what waits for a checkpoint has no stamp yet": (RIVALS, 0),
     "a count is set to what a device has": (COUNTS, 2),
     "a pending count is put back as a value": (PENDING, 4),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import pytest
 
 from syncline.protocol import frames
 from syncline.server.auth import Identity
-from syncline.server.downloads import CutFrames, Position
+from syncline.server.downloads import Position
 from syncline.server.live import LiveConnection
 from syncline.server.session import State
 from syncline.server.websocket import WIRE
@@ -54,39 +54,33 @@ def test_a_device_whose_phone_was_busy_learns_with_the_next_heartbeat_that_it_st
     assert connection.position.cursor == ("term", 9)
 
 
+@pytest.fixture
+def of_an_earlier_term(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[dict[str, Any], bool]]:
+    """What a device that stands at that checkpoint of the term before is told by a heartbeat, and whether it is woken."""
+
+    def beat(checkpoint: int) -> tuple[dict[str, Any], bool]:
+        wire, woken = SlowWire(), list[bool]()
+        wire.refused = 1
+        connection = standing_at(("before", checkpoint), wire)
+        monkeypatch.setattr(connection, "wake", lambda: woken.append(True))
+        connection._beat()
+        assert connection.position.cursor == ("before", checkpoint)
+        return wire.sent[0], bool(woken)
+
+    return beat
+
+
 def test_a_device_of_an_earlier_term_reads_a_cut_instead_of_a_heartbeat_that_it_would_not_take(
-    monkeypatch: pytest.MonkeyPatch,
+    of_an_earlier_term: Callable[[int], tuple[dict[str, Any], bool]],
 ) -> None:
     """P2: a heartbeat moves no cursor into another term; a server that believed so would never tell it again."""
-    wire, woken = SlowWire(), list[bool]()
-    wire.refused = 1
-    connection = standing_at(("before", 8), wire)
-    monkeypatch.setattr(connection, "wake", lambda: woken.append(True))
-    connection._beat()
-    assert woken
-    assert "cursor" not in wire.sent[0]
-    assert connection.position.cursor == ("before", 8)
+    told, is_woken = of_an_earlier_term(8)
+    assert is_woken and "cursor" not in told
 
 
 def test_nobody_reads_a_cut_at_every_heartbeat_only_because_a_term_began_in_which_nothing_has_happened(
-    monkeypatch: pytest.MonkeyPatch,
+    of_an_earlier_term: Callable[[int], tuple[dict[str, Any], bool]],
 ) -> None:
     """P19: after a fail-over at night, thousands of devices would."""
-    wire, woken = SlowWire(), list[bool]()
-    wire.refused = 1
-    connection = standing_at(("before", 9), wire)
-    monkeypatch.setattr(connection, "wake", lambda: woken.append(True))
-    connection._beat()
-    assert wire.sent and not woken
-    assert connection.position.cursor == ("before", 9)
-
-
-def test_a_cut_without_news_is_told_whole_to_a_device_of_an_earlier_term() -> None:
-    """P2."""
-    connection = standing_at(("before", 8), SlowWire())
-    commit = {"t": "commit", "cursor": "term.9"}
-    there = Position(("term", 9), frozenset(), 0, 4)
-    cut = CutFrames((frames.dump(commit),), there, is_empty=True, more=False, checkpoint=9, time_us=0)
-    (message,) = connection._messages(cut)
-    assert [frames.load(frames.unpack(each)) for each in frames.unbundle(message)] == [commit]
-    assert connection.position == there
+    _, is_woken = of_an_earlier_term(9)
+    assert not is_woken

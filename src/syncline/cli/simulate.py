@@ -170,9 +170,8 @@ def _print(document: dict[str, Any], failures: list[dict[str, Any]]) -> None:
         for line in failure["story"]:
             print_line(f"  · {line}")
         if failure["faults"]:
-            print_line(
-                f"  Of the network: {', '.join(f'{name} {often:g}' for name, often in failure['faults'].items())}"
-            )
+            faults = ", ".join(f"{name} {often:g}" for name, often in failure["faults"].items())
+            print_line(f"  Faults of the network, and how often: {faults}")
         print_line(f"  {failure['differed']}")
         print_line(f"  Play it again: {failure['again']}")
         print_line()

@@ -140,18 +140,18 @@ _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 def count_items(frame: bytes, items_max: int = limits.JSON_ITEMS_MAX) -> int:
-    """Commas and brackets, which is what reading costs; LimitError where there are too many outside of texts. Where
-    there are few, those in texts may be among them."""
+    """Commas, and three for each bracket, which is what reading costs; LimitError where there are too many outside of
+    texts. Where there are few, those in texts may be among them."""
     count = _count_items(frame)
     if count > items_max:
         count = _count_items(_TEXT.sub(b"", frame))
     if count > items_max:
-        raise LimitError(f"A message has more than {items_max} commas and brackets.")
+        raise LimitError(f"A message has more than {items_max} commas and brackets, of which each counts as three.")
     return count
 
 
 def _count_items(frame: bytes) -> int:
-    return frame.count(b",") + frame.count(b"[") + frame.count(b"{")
+    return frame.count(b",") + 3 * (frame.count(b"[") + frame.count(b"{"))
 
 
 def load(

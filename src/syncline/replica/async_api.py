@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from syncline.errors import ReplicaError
-from syncline.replica import file as core
+from syncline.replica import app_connection
 from syncline.replica.api import EVENTS, Replica, SyncReport
 from syncline.replica.goal import Goal
 from syncline.replica.live_query import LiveQuery, Parameters, RowFactory
@@ -147,7 +147,7 @@ class AsyncReplica:
     # ------------------------------------------------------------ the app's side
     def connect(self) -> sqlite3.Connection:
         """An ordinary sqlite3 connection, as it is: what takes long belongs into a thread."""
-        return core.connect(self.path, self._prepare)
+        return app_connection.connect(self.path, self._prepare)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[sqlite3.Connection]:

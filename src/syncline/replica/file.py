@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,15 @@ from typing import Any
 
 from syncline import limits
 from syncline.clock import Clock, evaluate_sample
-from syncline.errors import LimitError, OtherUserError, ProtocolError, ReplicaError, ServerError
+from syncline.errors import OtherUserError, ProtocolError, ReplicaError, ServerError
 from syncline.log import logger
-from syncline.model.program import Program, ProgramTable
+from syncline.model.program import Program
 from syncline.protocol import checks, frames
 from syncline.protocol.cursor import digest_of, parse_cursor
 from syncline.protocol.messages import Download, Hello, HelloAnswer, UploadAnswer
 from syncline.protocol.verify import CAPABILITY
 from syncline.protocol.version import PROTOCOL_VERSION
+from syncline.replica import app_connection
 from syncline.replica.apply import AppliedCut, apply_cut
 from syncline.replica.cut import Collector
 from syncline.replica.distrust import of_the_server
@@ -36,13 +37,11 @@ from syncline.replica.stage import Stage
 from syncline.replica.store import State, Store
 from syncline.replica.wipe import wipe_file
 from syncline.system.clock import SYSTEM_CLOCK
-from syncline.system.database import Prepare, immediate, open_database
+from syncline.system.database import Prepare, immediate
 
 _log = logger("replica.file")
 
 PURGE_SENT_SECONDS = 6 * 3600.0
-MARKED_GROUP_BYTES_MAX = limits.REQUEST_BYTES_MAX // 2
-"""Old and new values of one marked group: it travels in one request, where base64 makes it larger."""
 
 ENGINE = f"python {sys.version_info.major}.{sys.version_info.minor}"
 
@@ -322,11 +321,11 @@ class ReplicaFile:
         return count_pending(self.store).count
 
     def connect(self) -> sqlite3.Connection:
-        return connect(self.path, self.store.prepare)
+        return app_connection.connect(self.path, self.store.prepare)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        with transaction(self.path, self.store.prepare, self.store.outboxes) as connection:
+        with app_connection.transaction(self.path, self.store.prepare, self.store.outboxes) as connection:
             yield connection
 
     def close(self) -> None:
@@ -341,61 +340,3 @@ def server_error(frame: dict[str, Any]) -> ServerError:
         code=checks.said(frame, "code", "server", 100),
         retry_after_seconds=checks.seconds(frame.get("retry_after")),
     )
-
-
-def connect(path: str | Path, prepare: Prepare | None = None) -> sqlite3.Connection:
-    """An ordinary connection for the app: WAL, foreign keys on."""
-    connection = sqlite3.connect(str(path), timeout=10.0)
-    connection.execute("PRAGMA temp_store = MEMORY")
-    if prepare:
-        prepare(connection)
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")
-    return connection
-
-
-@contextmanager
-def transaction(
-    path: str | Path, prepare: Prepare | None = None, tables: Iterable[ProgramTable] = ()
-) -> Iterator[sqlite3.Connection]:
-    """A marked group (rule 5): the server applies or refuses it as a whole. Rolled back if the block raises.
-
-    LimitError, and nothing is written, where the group is larger than one request may be.
-    """
-    connection = open_database(path, busy_seconds=10.0, prepare=prepare)
-    try:
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("BEGIN IMMEDIATE")
-        (before,) = connection.execute("SELECT seq FROM syncline_state").fetchone()
-        connection.execute("UPDATE syncline_state SET grp = seq + 1")
-        yield connection
-        if not connection.in_transaction:
-            connection.execute("UPDATE syncline_state SET grp = 0")
-            raise ReplicaError(
-                "The transaction was ended inside the block.",
-                hint="Leave COMMIT and ROLLBACK to `with replica.transaction()`.",
-                code="transaction_ended",
-            )
-        _check_size(connection, before, tables)
-        connection.execute("UPDATE syncline_state SET grp = 0")
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        connection.close()
-
-
-def _check_size(connection: sqlite3.Connection, before: int, tables: Iterable[ProgramTable]) -> None:
-    (after,) = connection.execute("SELECT seq FROM syncline_state").fetchone()
-    if after - before > limits.MARKED_GROUP_MUTATIONS_MAX:
-        raise LimitError(
-            f"A transaction of {after - before} changes is above the limit of {limits.MARKED_GROUP_MUTATIONS_MAX}.",
-            hint="Write in several transactions, or without replica.transaction().",
-        )
-    size = sum(connection.execute(table.statements["group_size"], (before,)).fetchone()[1] for table in tables)
-    if size > MARKED_GROUP_BYTES_MAX:
-        raise LimitError(
-            f"A transaction of {size} bytes is above the limit of {MARKED_GROUP_BYTES_MAX}.",
-            hint="Write in several transactions, or without replica.transaction().",
-        )

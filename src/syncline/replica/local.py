@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from syncline.errors import ConfigError, ReplicaError
-from syncline.replica import file as core
-from syncline.replica import keys, retry
+from syncline.replica import app_connection, keys, retry
 from syncline.replica import status as reading
 from syncline.replica.live_query import Parameters, RowFactory
 from syncline.replica.programs import ProgramReader
@@ -37,7 +36,7 @@ class LocalReplica:
     # ------------------------------------------------------------ reading and writing
     def connect(self) -> sqlite3.Connection:
         """An ordinary connection (foreign keys on); any other way of opening the file is as good."""
-        return core.connect(self.path, self._prepare)
+        return app_connection.connect(self.path, self._prepare)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -63,7 +62,7 @@ class LocalReplica:
     def _unguarded_transaction(self) -> Iterator[sqlite3.Connection]:
         with closing(open_database(self.path, prepare=self._prepare)) as reader:
             tables = self._programs.tables(reader).values()
-        with core.transaction(self.path, self._prepare, tables) as connection:
+        with app_connection.transaction(self.path, self._prepare, tables) as connection:
             yield connection
         self._committed()
 

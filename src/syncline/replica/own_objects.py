@@ -100,10 +100,10 @@ def put_capture_back(store: Store) -> None:
     if version == store.capture_checked:
         return
     rows = store.connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'trigger')")
-    there = {name for (name,) in rows.fetchall()}
+    there = {quote(name) for (name,) in rows.fetchall()}
     for table in store.tables.values():
-        lost = [sql for sql in table.ddl["triggers"] if _name_in(sql) not in there]
-        if lost and table.name in there:
+        lost = [sql for sql in table.ddl["triggers"] if name_of_definition(sql)[1] not in there]
+        if lost and quote(table.name) in there:
             with store.guard.defining():
                 for statement in lost:
                     store.connection.execute(statement)
@@ -114,11 +114,6 @@ def put_capture_back(store: Store) -> None:
                 table.name,
             )
     (store.capture_checked,) = store.connection.execute("PRAGMA schema_version").fetchone()
-
-
-def _name_in(definition: str) -> str:
-    _, name = name_of_definition(definition)
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _lacks_rows(store: Store, table: ProgramTable) -> bool:

@@ -90,7 +90,7 @@ OPTIONS = (
         float,
         limits.USER_REQUESTS_PER_SECOND_MAX_DEFAULT,
         "requests of one user, on average over ten seconds; a long message counts as one more for each thousand of its "
-        "commas and brackets",
+        "commas, and of its brackets three times",
     ),
     Option("retention", "days", int, limits.RETENTION_DAYS_DEFAULT, "a device away for longer downloads its rows anew"),
 )

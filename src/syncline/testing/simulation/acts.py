@@ -13,7 +13,7 @@ LENGTHS = (20, 40, 60, 120)
 """How many steps a history has: most trouble needs few, and some needs many."""
 STEPS = LENGTHS[-1]
 WEIGHTS = {
-    "app": 14.0,
+    "app": 20.0,
     "upload": 12.0,
     "download": 14.0,
     "deliver": 36.0,
@@ -56,6 +56,8 @@ SELDOM = (
     *("restore_server",),
 )
 """Acts of which each seed draws whether there are any, and how often."""
+SHARES = (0.1, 0.4, 0.8)
+"""How many of those a history has: where there are few, nothing makes it doubtful what must come out."""
 CHANCES = {"drop": (0.1, 0.4), "double": (0.1, 0.3), "break": (0.1, 0.4), "reorder": (0.3, 1.0)}
 """Faults of the network: of each the seed draws whether it exists, and how often it strikes."""
 
@@ -64,8 +66,10 @@ def draw(workload: str, seed: int, steps: int | None = None, often: Mapping[str,
     """The history of that seed. `steps`: how many, else drawn; `often`: acts that come more or less often than in
     WEIGHTS, whatever the seed says."""
     dice = random.Random(f"{seed}/draw")
-    weights = {name: weight * dice.choice((0.0, 1.0, 1.0, 4.0)) for name, weight in WEIGHTS.items() if name in SELDOM}
-    weights = {**WEIGHTS, **weights, **(often or {})}
+    share = dice.choice(SHARES)
+    weights = {name: weight * dice.choice((0.25, 1.0, 1.0, 4.0)) for name, weight in WEIGHTS.items()}
+    weights |= {name: 0.0 for name in SELDOM if dice.random() > share}
+    weights |= often or {}
     faults = {name: dice.choice((0.0, *chances)) for name, chances in CHANCES.items()}
     acts = dice.choices(list(weights), list(weights.values()), k=steps or draw_length(seed, LENGTHS))
     drawn = tuple(_steps(acts, dice))

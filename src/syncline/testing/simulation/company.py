@@ -52,6 +52,8 @@ ROWS = (
 KEYS = {"visits": [f"v{number}" for number in range(1, 7)], "lines": [f"l{number}" for number in range(1, 5)]}
 FIRST_KEYS = ("v1", "v2", "v3", "l1", "l2")
 """Of the visits and lines that are there from the beginning."""
+DISPUTED = {"visits": "v2", "lines": "l2"}
+"""What both users see in the beginning."""
 TABLES = ("patients", "visits", "lines")
 PATIENTS = ("a", "b", "c")
 LOCKED = "'locked'"
@@ -87,23 +89,41 @@ LONG = "\u2026" * 2_000
 
 
 class Values:
-    """Draws what apps write. `has_loose_types`: a note may be anything, else it is text. `has_long_notes`: some are."""
+    """Draws what apps write. `has_loose_types`: a note may be anything, else it is text. `temper` draws what kind of
+    company it is: where many write the same few things, in the same words; without it there is nothing of the kind, and
+    no note is long."""
 
-    def __init__(self, rng: random.Random, *, has_loose_types: bool = True, has_long_notes: bool = False) -> None:
+    def __init__(
+        self, rng: random.Random, *, has_loose_types: bool = True, temper: random.Random | None = None
+    ) -> None:
         self._rng = rng
         self._count = 0
         self._has_loose_types = has_loose_types
-        self._has_long_notes = has_long_notes
-        self._long = rng.choice((0.0, 0.0, 0.2)) if has_long_notes else 0.0
+        self._long = temper.choice((0.0, 0.0, 0.2)) if temper else 0.0
         """How often a note is long."""
         self.deletes = rng.choice((0.0, 0.0, 0.2))
         """How often rows are deleted. Where they never are, devices have the first ones before anything happens, and
         write to them rather than insert rows of the same keys."""
+        self.sets_counts = temper is None or temper.random() < 0.5
+        """Does the office, too, set what devices count?"""
+        self._is_dispute = temper is not None and temper.random() < 0.3
+        """All write to the same few cells."""
+        self._alike = temper.choice((0.5, 0.9) if self._is_dispute else (0.1, 0.4)) if temper else 0.4
+        """How often a text is one that others write too."""
+
+    def key(self, table: str) -> str:
+        """Of the row that is written to."""
+        return DISPUTED[table] if self._is_dispute else self._rng.choice(KEYS[table])
+
+    def columns(self, drawn: Iterable[str], count: int) -> list[str]:
+        """Which of them are written to in a row that exists."""
+        names = [name for name in drawn if name in ("status", "n", "label") or not self._is_dispute]
+        return self._rng.sample(names, k=min(count, len(names)))
 
     def text(self, prefix: str) -> str:
-        """Mostly one that was never seen before; now and then one that others write too."""
+        """One that was never seen before, or one that others write too."""
         self._count += 1
-        return self._rng.choice("AB") if self._rng.random() < 0.4 else f"{prefix}{self._count}"
+        return self._rng.choice("AB") if self._rng.random() < self._alike else f"{prefix}{self._count}"
 
     def draw(self, table: str, others: Iterable[str] = ()) -> dict[str, Any]:
         """A row without its key. `others`: columns that migrations have brought."""
@@ -114,7 +134,7 @@ class Values:
             return {"visit_id": rng.choice(KEYS["visits"]), "label": label, **extra}
         status = "bad" if rng.random() < 0.06 else "locked" if rng.random() < 0.08 else self.text("s")
         note = rng.choice((self.text("t"), rng.random(), rng.randbytes(3), None, rng.choice(TORTURE)))
-        if self._has_long_notes and rng.random() < self._long:
+        if self._long and rng.random() < self._long:
             note = self.text("t") + LONG
         if not self._has_loose_types and note is not None:
             note = note.hex() if isinstance(note, bytes) else str(note)
@@ -203,7 +223,7 @@ class Company:
         self.execute("COMMIT")
 
     def _change(self, table: str) -> None:
-        rng, key = self._rng, self._rng.choice(KEYS[table])
+        rng, key = self._rng, self._values.key(table)
         drawn = self._values.draw(table, self.others(table))
         values = {column: "fine" if value == "bad" else value for column, value in drawn.items()}
         exists = self.execute(f"SELECT 1 FROM {table} WHERE id = ?", (key,))
@@ -214,7 +234,7 @@ class Company:
             unlocked = f" AND {self.dialect.differ('status', LOCKED)}" if table == "visits" else ""
             self.execute(f"DELETE FROM {table} WHERE id = ?{unlocked}", (key,))
         else:
-            column = rng.choice(list(values))
+            (column,) = self._values.columns((name for name in values if name != "n" or self._values.sets_counts), 1)
             ((before,),) = self.execute(f"SELECT {column} FROM {table} WHERE id = ?", (key,))
             self.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (values[column], key))
             if type(before) is type(values[column]) and before == values[column]:

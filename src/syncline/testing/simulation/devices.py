@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from syncline.model.program import Program
 from syncline.protocol.messages import HelloAnswer
 from syncline.replica.file import ReplicaFile
-from syncline.testing.simulation.company import FIRST_KEYS, KEYS, Values, insertion
+from syncline.testing.simulation.company import FIRST_KEYS, Values, insertion
 from syncline.testing.simulation.disks import Image, put_image, take_image
 from syncline.testing.simulation.oracle import BrokenPromiseError, Done
 from syncline.testing.simulation.processes import Process
@@ -245,7 +245,7 @@ class SimulatedDevice:
     def _write_row(self, values: Values, number: int, marked: int) -> list[Done]:
         rng, db = self._rng, self._app
         table = rng.choice(("visits", "visits", "lines"))
-        key = rng.choice(KEYS[table])
+        key = values.key(table)
         found = db.execute(f"SELECT * FROM {table} WHERE id = ?", (key,))
         columns = [column[0] for column in found.description]
         row = found.fetchone()
@@ -264,14 +264,14 @@ class SimulatedDevice:
         if rng.random() < values.deletes:
             db.execute(f"DELETE FROM {table} WHERE id = ?", (key,))
             return [Done(number, "D", table, key, {}, old, marked)]
-        changes = self._changes(drawn, old)
+        changes = self._changes(values, drawn, old)
         if not changes:
             return []
         named = ", ".join(f"{column} = ?" for column in changes)
         db.execute(f"UPDATE {table} SET {named} WHERE id = ?", (*changes.values(), key))
         return [Done(number, "U", table, key, changes, old, marked)]
 
-    def _changes(self, drawn: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-        picked = self._rng.sample(list(drawn), k=self._rng.choice((1, 1, 2)))
+    def _changes(self, values: Values, drawn: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+        picked = values.columns(drawn, self._rng.choice((1, 1, 2)))
         changes = {column: (old["n"] or 0) + 1 if column == "n" else drawn[column] for column in picked}
         return {column: value for column, value in changes.items() if value != old[column]}

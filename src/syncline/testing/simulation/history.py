@@ -60,7 +60,7 @@ class Simulation:
         self.rng = rng = script.dice("world")
         self.clock = VirtualClock()
         self.report = report = Report()
-        self._values = Values(rng, has_loose_types=dialect.has_loose_types, has_long_notes=True)
+        self._values = Values(rng, has_loose_types=dialect.has_loose_types, temper=script.dice("temper"))
         self._owns_database = database is None
         self.company = Company(database or SqliteDatabase(folder), dialect, rng, self._values)
         self.server = SimulatedServer(self.company, self.clock.skewed(0), rng, report, self._meanwhile)
@@ -148,7 +148,7 @@ class Simulation:
 
     def _step(self, step: Step) -> None:
         self.rng.seed(f"{self._script.seed}/{step.number}")
-        self.clock.advance(self.rng.randint(500, 4_000))
+        self.clock.advance(self.rng.randint(2_000, 40_000))
         device = next((device for device in self.devices if device.name == step.device), None)
         self.report.events += 1
         self.traffic.trace.update(step.act.encode() + step.device.encode())

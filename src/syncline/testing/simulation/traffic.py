@@ -199,11 +199,14 @@ class Traffic:
             answer = answer[:kept]  # the line breaks inside
             self._report.strike("break")
             self._report.tell(f"{device.name}'s download breaks off")
-        self._receive(device, answer)
+        self._receive(device, answer, may_be_overtaken=True)
         device.call(lambda file: file.abandon())
 
-    def _receive(self, device: SimulatedDevice, answer: list[dict[str, Any]]) -> bool:
-        """False where a cut was for another state of the file, or for another program: the device begins anew."""
+    def _receive(
+        self, device: SimulatedDevice, answer: list[dict[str, Any]], *, may_be_overtaken: bool = False
+    ) -> bool:
+        """False where a cut was for another state of the file, or for another program: the device begins anew. What was
+        asked for before a stream moved the cursor `may_be_overtaken` by that: then it must be refused."""
         for frame in answer:
             try:
                 applied = device.call(lambda file, frame=frame: file.receive(frame))  # type: ignore[misc]
@@ -214,6 +217,9 @@ class Traffic:
                 self._is_full(device, error)
                 return False
             except ProtocolError as error:
+                if may_be_overtaken and error.error_code == "bad_order" and frame["t"] == "commit":
+                    self._report.note("overtaken cuts")
+                    return False
                 if error.error_code != "layout":
                     raise BrokenPromiseError("a frame was refused", device.name, repr(error), frame) from error
                 self._report.note("other layouts")
