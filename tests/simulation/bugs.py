@@ -13,6 +13,7 @@ from tests.simulation import planted
 from tests.simulation.planted_in_acts import PLANTED, Plant
 
 from syncline.testing.simulation import acts, day_scripts, days
+from syncline.testing.simulation.company import Temper
 from syncline.testing.simulation.history import play_script
 from syncline.testing.simulation.oracle import BrokenPromiseError
 from syncline.testing.simulation.script import Script
@@ -23,11 +24,13 @@ DAY_STEPS = 25
 
 @dataclass(frozen=True)
 class Profile:
-    """What is drawn more or less often than usual; `page_rows`: how many rows a page has, else drawn."""
+    """What is drawn more or less often than usual; `page_rows`: how many rows a page has; `temper`: what kind of company it is; else both are
+    drawn."""
 
     often: Mapping[str, float] = field(default_factory=dict)
     faults: Mapping[str, float] = field(default_factory=dict)
     page_rows: int | None = None
+    temper: Temper | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Bug:
             if self.day:
                 days.play(script, folder)
             else:
-                play_script(script, folder, page_rows=self.profile.page_rows if is_focused else None)
+                profile = self.profile if is_focused else Profile()
+                play_script(script, folder, page_rows=profile.page_rows, temper=profile.temper)
         except BrokenPromiseError as error:
             return error
         return None
@@ -100,7 +104,10 @@ HALF_CHECKPOINTS = Profile(
 COPIES = Profile({"back_up": 3, "restore": 3, "clone": 3, "app": 24, "upload": 20, "hello": 5})
 LOST_TIMES = Profile({"back_up_server": 6, "restore_server": 6, "app": 30, "upload": 30, "hello": 0.5, "clone": 0})
 RIVALS = Profile({**_UNDISTURBED, "app": 40, "office": 40, "reassign": 0, "go_live": 0})
-ALIKE = Profile({**_UNDISTURBED, "app": 60, "office": 2, "upload": 20, "download": 5, "reassign": 0, "go_live": 0})
+ALIKE = Profile(
+    {**_UNDISTURBED, "app": 60, "office": 2, "upload": 20, "download": 5, "reassign": 0, "go_live": 0},
+    temper=Temper(is_dispute=True, alike=0.9),
+)
 COUNTS = Profile({**_UNDISTURBED, "app": 60, "office": 0, "reassign": 0, "go_live": 0})
 PENDING = Profile({**_UNDISTURBED, "app": 40, "office": 20, "upload": 6, "download": 25, "checkpoint": 20})
 MIGRATIONS = Profile({"migrate": 5, "migrate_on": 10, "office": 15, "download": 25, "checkpoint": 20}, page_rows=2)
@@ -111,32 +118,32 @@ REPEATS = Profile({"download": 25, "checkpoint": 20}, {"double": 0.5, "reorder":
 
 PROFILES: dict[str, tuple[Profile, int]] = {
     "a downloaded row overwrites pending columns": (PENDING, 0),
-    "the server does not touch what it refused or did not take": (PENDING, 0),
+    "the server does not touch what it refused or did not take": (PENDING, 2),
     "the last frames of a paged download are applied before what was staged": (Profile(), 1),
     "what was staged of a bucket that was lost stays in the file": (Profile(), 1),
-    "a page goes on one row too late": (Profile(), 2),
-    "a token is kept without its page": (Profile(), 1),
-    "marked groups are taken apart": (Profile(), 2),
-    "a paged download goes on although a table was raised": (MIGRATIONS, 4),
-    "only the changed table is sent anew, not those whose paths run through it": (UNSEEN, 17),
-    "cursors behind the horizon are taken": (PRUNES, 0),
-    "the fan-out goes on telling one who has lost the bucket": (LIVE, 8),
-    "a cut that only drops moves the cursor": (DROPS, 0),
-    "a cut is applied statement by statement": (DEATHS, 0),
-    "a checkpoint is written statement by statement, the head first": (HALF_CHECKPOINTS, 14),
-    "changes leave the log before their checkpoint is written": (DEATHS, 0),
-    "an upload's effect is committed apart from its number": (DEATHS, 11),
-    "whoever arrives last wins": (RIVALS, 0),
+    "a page goes on one row too late": (Profile(), 0),
+    "a token is kept without its page": (Profile(), 0),
+    "marked groups are taken apart": (Profile(), 0),
+    "a paged download goes on although a table was raised": (MIGRATIONS, 22),
+    "only the changed table is sent anew, not those whose paths run through it": (UNSEEN, 7),
+    "cursors behind the horizon are taken": (PRUNES, 10),
+    "the fan-out goes on telling one who has lost the bucket": (LIVE, 0),
+    "a cut that only drops moves the cursor": (DROPS, 6),
+    "a cut is applied statement by statement": (DEATHS, 6),
+    "a checkpoint is written statement by statement, the head first": (HALF_CHECKPOINTS, 13),
+    "changes leave the log before their checkpoint is written": (DEATHS, 10),
+    "an upload's effect is committed apart from its number": (DEATHS, 1),
+    "whoever arrives last wins": (RIVALS, 5),
     "what lost is not recorded": (RIVALS, 0),
-    "two copies of a file are one device": (COPIES, 0),
-    "a gap in the numbers is not noticed": (LOST_TIMES, 10),
-    "a device's clock is believed": (RIVALS, 4),
-    "who finds what he saw wins": (RIVALS, 10),
-    "an equal value raises no stamp": (ALIKE, 0),
-    "what waits for a checkpoint has no stamp yet": (RIVALS, 0),
-    "a count is set to what a device has": (COUNTS, 2),
-    "a pending count is put back as a value": (PENDING, 4),
-    "a cut for another state of the file is applied": (REPEATS, 4),
+    "two copies of a file are one device": (COPIES, 1),
+    "a gap in the numbers is not noticed": (LOST_TIMES, 1),
+    "a device's clock is believed": (RIVALS, 5),
+    "who finds what he saw wins": (RIVALS, 7),
+    "an equal value raises no stamp": (ALIKE, 11),
+    "what waits for a checkpoint has no stamp yet": (RIVALS, 5),
+    "a count is set to what a device has": (COUNTS, 5),
+    "a pending count is put back as a value": (PENDING, 5),
+    "a cut for another state of the file is applied": (REPEATS, 6),
     "deleted rows stay in free pages": (REASSIGNS, 0),
     "the log keeps what has left the file": (REASSIGNS, 0),
 }

@@ -42,18 +42,17 @@ WEIGHTS = {
     "fill_server_disk": 0.3,
     "free_disks": 1.0,
     "skew_server": 0.2,
-    "back_up": 0.4,
-    "restore": 0.3,
-    "clone": 0.15,
-    "back_up_server": 0.3,
-    "restore_server": 0.15,
+    "back_up": 0.8,
+    "restore": 0.8,
+    "clone": 0.3,
+    "back_up_server": 0.8,
+    "restore_server": 0.5,
 }
 """How often each act comes, beside the others."""
 SELDOM = (
     *("crash", "restart", "skew", "migrate", "reconfigure", "prune", "wait", "hang_up", "die", "die_server"),
-    *("die_at_work", "lose_capture"),
-    *("fill_disk", "fill_server_disk", "skew_server", "back_up", "restore", "clone", "back_up_server"),
-    *("restore_server",),
+    *("die_at_work", "lose_capture", "fill_disk", "fill_server_disk", "skew_server", "restore", "clone"),
+    "restore_server",
 )
 """Acts of which each seed draws whether there are any, and how often."""
 SHARES = (0.1, 0.4, 0.8)

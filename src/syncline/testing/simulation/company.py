@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from syncline.model.scopes import LinkConfig, PlanConfig, ScopeConfig, TableConfig
@@ -88,42 +89,51 @@ LONG = "\u2026" * 2_000
 """Larger than a page of a file, and than what many an answer holds."""
 
 
-class Values:
-    """Draws what apps write. `has_loose_types`: a note may be anything, else it is text. `temper` draws what kind of
-    company it is: where many write the same few things, in the same words; without it there is nothing of the kind, and
-    no note is long."""
+@dataclass(frozen=True)
+class Temper:
+    """What kind of company it is, all its life."""
 
-    def __init__(
-        self, rng: random.Random, *, has_loose_types: bool = True, temper: random.Random | None = None
-    ) -> None:
+    sets_counts: bool = True
+    """Does the office, too, set what devices count?"""
+    is_dispute: bool = False
+    """All write to the same few cells."""
+    alike: float = 0.4
+    """How often a text is one that others write too."""
+    long: float = 0.0
+    """How often a note is long."""
+
+    @classmethod
+    def draw(cls, dice: random.Random) -> Temper:
+        is_dispute = dice.random() < 0.3
+        alike = dice.choice((0.5, 0.9) if is_dispute else (0.1, 0.4))
+        return cls(dice.random() < 0.5, is_dispute, alike, dice.choice((0.0, 0.0, 0.2)))
+
+
+class Values:
+    """Draws what apps write. `has_loose_types`: a note may be anything, else it is text."""
+
+    def __init__(self, rng: random.Random, temper: Temper, *, has_loose_types: bool = True) -> None:
         self._rng = rng
+        self.temper = temper
         self._count = 0
         self._has_loose_types = has_loose_types
-        self._long = temper.choice((0.0, 0.0, 0.2)) if temper else 0.0
-        """How often a note is long."""
         self.deletes = rng.choice((0.0, 0.0, 0.2))
         """How often rows are deleted. Where they never are, devices have the first ones before anything happens, and
         write to them rather than insert rows of the same keys."""
-        self.sets_counts = temper is None or temper.random() < 0.5
-        """Does the office, too, set what devices count?"""
-        self._is_dispute = temper is not None and temper.random() < 0.3
-        """All write to the same few cells."""
-        self._alike = temper.choice((0.5, 0.9) if self._is_dispute else (0.1, 0.4)) if temper else 0.4
-        """How often a text is one that others write too."""
 
     def key(self, table: str) -> str:
         """Of the row that is written to."""
-        return DISPUTED[table] if self._is_dispute else self._rng.choice(KEYS[table])
+        return DISPUTED[table] if self.temper.is_dispute else self._rng.choice(KEYS[table])
 
     def columns(self, drawn: Iterable[str], count: int) -> list[str]:
         """Which of them are written to in a row that exists."""
-        names = [name for name in drawn if name in ("status", "n", "label") or not self._is_dispute]
+        names = [name for name in drawn if name in ("status", "n", "label") or not self.temper.is_dispute]
         return self._rng.sample(names, k=min(count, len(names)))
 
     def text(self, prefix: str) -> str:
         """One that was never seen before, or one that others write too."""
         self._count += 1
-        return self._rng.choice("AB") if self._rng.random() < self._alike else f"{prefix}{self._count}"
+        return self._rng.choice("AB") if self._rng.random() < self.temper.alike else f"{prefix}{self._count}"
 
     def draw(self, table: str, others: Iterable[str] = ()) -> dict[str, Any]:
         """A row without its key. `others`: columns that migrations have brought."""
@@ -134,7 +144,7 @@ class Values:
             return {"visit_id": rng.choice(KEYS["visits"]), "label": label, **extra}
         status = "bad" if rng.random() < 0.06 else "locked" if rng.random() < 0.08 else self.text("s")
         note = rng.choice((self.text("t"), rng.random(), rng.randbytes(3), None, rng.choice(TORTURE)))
-        if self._long and rng.random() < self._long:
+        if self.temper.long and rng.random() < self.temper.long:
             note = self.text("t") + LONG
         if not self._has_loose_types and note is not None:
             note = note.hex() if isinstance(note, bytes) else str(note)
@@ -234,7 +244,9 @@ class Company:
             unlocked = f" AND {self.dialect.differ('status', LOCKED)}" if table == "visits" else ""
             self.execute(f"DELETE FROM {table} WHERE id = ?{unlocked}", (key,))
         else:
-            (column,) = self._values.columns((name for name in values if name != "n" or self._values.sets_counts), 1)
+            (column,) = self._values.columns(
+                (name for name in values if name != "n" or self._values.temper.sets_counts), 1
+            )
             ((before,),) = self.execute(f"SELECT {column} FROM {table} WHERE id = ?", (key,))
             self.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (values[column], key))
             if type(before) is type(values[column]) and before == values[column]:

@@ -22,7 +22,7 @@ from syncline.testing.simulation.agenda import VirtualLoop
 from syncline.testing.simulation.agents import Agent
 from syncline.testing.simulation.calls import Calls
 from syncline.testing.simulation.checkers import Checkers
-from syncline.testing.simulation.company import Company, Values
+from syncline.testing.simulation.company import Company, Temper, Values
 from syncline.testing.simulation.day_acts import DayActs
 from syncline.testing.simulation.day_scripts import USERS, times
 from syncline.testing.simulation.devices import SimulatedDevice
@@ -54,7 +54,7 @@ class Day:
         self.clock = VirtualClock()
         self.loop = VirtualLoop(self.clock)
         keep_owners(self.loop)
-        values = Values(dice)
+        values = Values(dice, Temper())
         self.company = Company(SqliteDatabase(folder), SQLITE, dice, values)
         self.gateway = Gateway(self.company, self.clock, _paging(dice), self.report, script.dice("server"))
         self.gateway.failed = self._fail

@@ -13,7 +13,7 @@ from syncline.testing.company_database import CompanyDatabase, SqliteDatabase
 from syncline.testing.dialect import SQLITE, Dialect
 from syncline.testing.simulation.acts import STEPS, USERS, WEIGHTS, WORKLOAD, draw
 from syncline.testing.simulation.checkers import Checkers
-from syncline.testing.simulation.company import Company, Values
+from syncline.testing.simulation.company import Company, Temper, Values
 from syncline.testing.simulation.copies import Copies
 from syncline.testing.simulation.devices import SimulatedDevice, put_prepared
 from syncline.testing.simulation.migrations import KINDS, UNSEEN, Migrations
@@ -55,12 +55,15 @@ class Simulation:
         page_rows: int | None = None,
         database: CompanyDatabase | None = None,
         dialect: Dialect = SQLITE,
+        temper: Temper | None = None,
     ) -> None:
         self._script = script
         self.rng = rng = script.dice("world")
         self.clock = VirtualClock()
         self.report = report = Report()
-        self._values = Values(rng, has_loose_types=dialect.has_loose_types, temper=script.dice("temper"))
+        self._values = Values(
+            rng, temper or Temper.draw(script.dice("temper")), has_loose_types=dialect.has_loose_types
+        )
         self._owns_database = database is None
         self.company = Company(database or SqliteDatabase(folder), dialect, rng, self._values)
         self.server = SimulatedServer(self.company, self.clock.skewed(0), rng, report, self._meanwhile)
@@ -336,13 +339,13 @@ def run(
     page_rows: int | None = None,
     database: CompanyDatabase | None = None,
     dialect: Dialect = SQLITE,
+    temper: Temper | None = None,
 ) -> Simulation:
     """Draw one history and play it to its quiet end; BrokenPromiseError if a checker found something. `often`: acts
     that are to come more or less often than in WEIGHTS; `page_rows`: how many rows a page has, else drawn; `database`:
-    an empty one, spoken to in `dialect`, in place of a SQLite file."""
-    return play_script(
-        draw(WORKLOAD, seed, steps, often), folder, page_rows=page_rows, database=database, dialect=dialect
-    )
+    an empty one, spoken to in `dialect`, in place of a SQLite file; `temper`: its kind of company, else drawn."""
+    script = draw(WORKLOAD, seed, steps, often)
+    return play_script(script, folder, page_rows=page_rows, database=database, dialect=dialect, temper=temper)
 
 
 def play_script(
@@ -352,9 +355,10 @@ def play_script(
     page_rows: int | None = None,
     database: CompanyDatabase | None = None,
     dialect: Dialect = SQLITE,
+    temper: Temper | None = None,
 ) -> Simulation:
     """The same, of a script that is there already. The folder is empty."""
-    simulation = Simulation(script, folder, page_rows, database, dialect)
+    simulation = Simulation(script, folder, page_rows, database, dialect, temper)
     try:
         simulation.run()
     finally:
