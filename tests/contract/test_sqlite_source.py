@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from syncline.testing.company_database import SqliteDatabase
-from syncline.testing.contract_migrations import ANNS, MigratingCompany
 from syncline.testing.contract_shapes import ShapesContract
 from syncline.testing.contract_statements import StatementsContract
 from syncline.testing.dialect import SQLITE
+from syncline.testing.migrating_company import ANNS, MigratingCompany
 from syncline.testing.source_contract import SourceContract
 
 

@@ -323,7 +323,7 @@ class Simulation:
     def _note_written(self, device: SimulatedDevice, done: list[Done]) -> None:
         self.report.note("mutations", len(done))
         for each in done:
-            self._winners.app_wrote(each)
+            self._winners.app_wrote(device, each)
             self.report.tell(f"{device.name} {each.in_words()}")
 
     def _beat(self, _: SimulatedDevice) -> None:

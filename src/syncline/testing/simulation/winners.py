@@ -41,6 +41,8 @@ class Winners:
         self._doubtful: set[tuple[str, str]] = set()
         self._remade: list[tuple[tuple[str, str], bytes]] = []
         """Rows that somebody inserted or deleted, and by which mutation; the office's have none."""
+        self._unclear: dict[str, int] = {}
+        """Device -> the number of its last mutation that waited when it became doubtful."""
         self._is_over = False
 
     # ------------------------------------------------------------ what happens
@@ -51,7 +53,10 @@ class Winners:
             return
         self._note((table, key, column), value, None)
 
-    def app_wrote(self, done: Done) -> None:
+    def app_wrote(self, device: SimulatedDevice, done: Done) -> None:
+        """A stamp is after the one before it: what is written while something doubtful waits is as doubtful."""
+        if device.included < self._unclear.get(device.name, 0):
+            self.doubt([(done.table, done.key)])
         if done.operation != "U":
             self._remade.append(((done.table, done.key), done.id))
             return
@@ -68,7 +73,10 @@ class Winners:
     def doubt_waiting(self, device: SimulatedDevice) -> None:
         """Nobody can say any more when what waits was written."""
         included = device.included
-        self.doubt((done.table, done.key) for done in device.journal if done.number > included)
+        waiting = [done for done in device.journal if done.number > included]
+        self.doubt((done.table, done.key) for done in waiting)
+        if waiting:
+            self._unclear[device.name] = waiting[-1].number
 
     def give_up(self) -> None:
         """Stamps were lost, or the server's clock was set: this history is not looked at."""
