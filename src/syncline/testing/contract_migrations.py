@@ -352,6 +352,39 @@ class MigrationContract:
         company.wait(migrating.close())
         company.agrees(ann, ANNS)
 
+    @pytest.mark.parametrize("by", ["command", "script"])
+    def test_what_was_missed_before_capture_was_taken_off_comes_anew(
+        self, company: MigratingCompany, lab: SourceLab, dialect: Dialect, by: str
+    ) -> None:
+        """P1: the alarm in the place of capture knows nothing of what was written while a trigger of ours was gone."""
+        ann = company.phone("ann")
+        company.execute(dialect.drop_own_trigger("update", "medications"), "UPDATE medications SET name = 'Ibuprofen'")
+        if by == "command":
+            migrating = lab.open()
+            company.wait(migrating.suspend())
+            report = company.wait(migrating.provision(company.wait(plan_for(migrating, CONFIG))))
+            assert set(report.anew) == {"medications"}
+            company.wait(migrating.close())
+        else:
+            company.execute(*company.wait(company.source.suspend_script()))
+            company.execute(*company.wait(company.source.resume_script()))
+        company.agrees(ann, ANNS)
+        assert company.replaced() == {"medications"}
+
+    def test_a_migration_that_dies_and_is_begun_anew_brings_no_table_anew(
+        self, company: MigratingCompany, lab: SourceLab
+    ) -> None:
+        """P2: nobody has written, and the alarm has stood all the time."""
+        company.phone("ann").sync()
+        for _ in range(2):
+            migrating = lab.open()
+            company.wait(migrating.suspend())
+            company.wait(migrating.close())
+        migrating = lab.open()
+        report = company.wait(migrating.provision(company.wait(plan_for(migrating, CONFIG))))
+        assert report.anew == ()
+        company.wait(migrating.close())
+
     def test_a_migration_that_dies_is_cleared_up(self, company: MigratingCompany, lab: SourceLab) -> None:
         """P2: its process holds a lock; when that is free the server puts capture back."""
         ann = company.phone("ann")

@@ -21,6 +21,8 @@ from syncline.source.postgres.trigger_sql import ROW_TRIGGER, TRIGGERS, function
 
 Arguments = tuple[list[str], list[str], list[str], list[str], list[str]]
 ENABLED_ALWAYS = "A"
+RECORD = "capture:"
+"""Prefix in `meta`, of tables: what was put in."""
 DEAF = "deaf:"
 """Prefix in `meta`, of tables: see `TableState.was_deaf`."""
 

@@ -13,6 +13,7 @@ import asyncpg
 from syncline.errors import NotProvisionedError, SchemaChangedError
 from syncline.model.scopes import Plan
 from syncline.source.postgres.belongings import (
+    RECORD,
     TableState,
     is_provisioned,
     missing_tables,
@@ -32,8 +33,8 @@ from syncline.source.postgres.troubles import AGAIN, Trouble, told
 from syncline.source.signatures import layout_text
 
 VERSION = "1"
-RECORD, FUNCTION_OF = "capture:", "function:"
-"""Prefixes in `meta`: of what was put in, per captured table; and of the table that a function of ours captures."""
+FUNCTION_OF = "function:"
+"""Prefix in `meta`: of the table that a function of ours captures."""
 _HINT = "Run: syncline provision"
 _LOST = Trouble("capture_lost")
 
@@ -99,10 +100,10 @@ class Installed:
             return False
         if self.is_rewritten(restored=restored):
             return False
-        if is_watched(self.name, self.state):
-            return not self.state.subscribed
         if self.state.was_deaf or not self.state.may_note:
             return False
+        if is_watched(self.name, self.state):
+            return not self.state.subscribed and self.state.function == self.record["function"]
         if restored:
             return self.state.is_complete(self.capture)
         record = self.record

@@ -24,6 +24,7 @@ from syncline.source.port import ProvisionReport, Removal
 from syncline.source.postgres import neighbours, roles
 from syncline.source.postgres.belongings import (
     DEAF,
+    RECORD,
     base_script,
     is_provisioned,
     missing_tables,
@@ -47,7 +48,6 @@ from syncline.source.postgres.connections import Connections
 from syncline.source.postgres.generations import mark_gaps, read_gaps
 from syncline.source.postgres.installed import (
     FUNCTION_OF,
-    RECORD,
     VERSION,
     Installed,
     describe_tables,

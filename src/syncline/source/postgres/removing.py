@@ -11,10 +11,10 @@ import asyncpg
 from syncline.model.identifiers import quote
 from syncline.model.scopes import Plan
 from syncline.source.postgres import roles
-from syncline.source.postgres.belongings import DEAF, read_states, triggers_by_relation
+from syncline.source.postgres.belongings import DEAF, RECORD, read_states, triggers_by_relation
 from syncline.source.postgres.capture import CHANGELOG, FUNCTION, captures
 from syncline.source.postgres.capture_owner import role_of, take_away
-from syncline.source.postgres.installed import FUNCTION_OF, RECORD
+from syncline.source.postgres.installed import FUNCTION_OF
 from syncline.source.postgres.locking import patiently
 from syncline.source.postgres.names import object_name, ours
 from syncline.source.postgres.signatures import drop_aside

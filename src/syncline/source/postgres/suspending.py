@@ -2,7 +2,8 @@
 
 In the place of capture an *alarm* is put on the table: triggers that name no column and leave a gap when anybody
 writes. Where the alarm still stands when capture comes back, and is silent, nothing was missed; a table that was
-rebuilt has lost it.
+rebuilt has lost it. What was missed before that is not the alarm's to know: where capture is not what was put in when
+it is taken off, that leaves a gap, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import asyncpg
 from syncline.errors import NotProvisionedError, SourceBusyError
 from syncline.model.identifiers import literal
 from syncline.source.port import Finding
-from syncline.source.postgres.belongings import TableState, is_provisioned, read_meta, triggers_by_relation
+from syncline.source.postgres.belongings import RECORD, TableState, is_provisioned, read_meta, triggers_by_relation
 from syncline.source.postgres.connections import Connections, keep_to_ours
 from syncline.source.postgres.locking import MIGRATION_LOCK, patiently, take_lock
 from syncline.source.postgres.names import object_name, ours
@@ -57,6 +58,27 @@ def alarm_sql(name: str, relation: str) -> tuple[str, ...]:
     ]
     enabled = ", ".join(f"ENABLE ALWAYS TRIGGER {trigger}" for trigger in names.values())
     return (*make, *triggers, f"ALTER TABLE ONLY {relation} {enabled}")
+
+
+def note_missed(name: str, relation: str) -> str:
+    """The statement that leaves a gap where neither capture stands on this relation as it was put in nor the whole
+    alarm."""
+    alarm = (
+        f"WHERE tgenabled = 'A' AND proname = {literal(alarm_function(name))} AND starts_with(tgname, '{ALARM_PREFIX}')"
+    )
+    as_recorded = "jsonb_build_array(relation, tgname::text, oid::int8, xmin::text, tgenabled::text)"
+    return (
+        f"WITH standing AS (SELECT {literal(relation)}::text AS relation, t.tgname, t.oid, t.xmin, t.tgenabled, "
+        "p.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid "
+        f"WHERE t.tgrelid = {literal(relation)}::regclass AND p.pronamespace = 'syncline'::regnamespace), "
+        f"known AS (SELECT line FROM {ours('meta')} m, jsonb_array_elements(m.value::jsonb -> 'triggers') AS line "
+        f"WHERE m.name = {literal(RECORD + name)} AND line ->> 0 = {literal(relation)}) "
+        f"INSERT INTO {ours('gap')}(table_name, mark) SELECT {literal(name)}, 'missed' "
+        f"WHERE EXISTS (SELECT FROM {ours('term')}) "
+        f"AND (SELECT count(*) FROM standing {alarm}) < {len(_EVENTS)} "
+        "AND (SELECT jsonb_agg(line ORDER BY line ->> 1) FROM known) "
+        f"IS DISTINCT FROM (SELECT jsonb_agg({as_recorded} ORDER BY tgname::text) FROM standing)"
+    )
 
 
 def is_watched(name: str, state: TableState) -> bool:
@@ -111,7 +133,12 @@ async def _take_off(db: asyncpg.Connection, relation: str, name: str) -> None:
 
 async def _off(db: asyncpg.Connection, relation: str, name: str) -> list[str]:
     triggers = (await triggers_by_relation(db)).get(relation, [])
-    return [*(f"DROP TRIGGER IF EXISTS {trigger} ON {relation}" for trigger in triggers), *alarm_sql(name, relation)]
+    missed = note_missed(name, relation)
+    return [
+        missed,
+        *(f"DROP TRIGGER IF EXISTS {trigger} ON {relation}" for trigger in triggers),
+        *alarm_sql(name, relation),
+    ]
 
 
 async def suspend_script(db: asyncpg.Connection, tables: Collection[str] | None) -> tuple[str, ...]:

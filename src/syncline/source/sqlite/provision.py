@@ -18,7 +18,7 @@ from syncline.source.sqlite.capture import captures, changelog_index_sql, change
 from syncline.source.sqlite.generations import mark_gaps, read_gaps
 from syncline.source.sqlite.introspect import introspect
 from syncline.source.sqlite.signatures import fold_waiting, read_signatures, store_signatures
-from syncline.source.sqlite.suspending import MIGRATION, watched_tables
+from syncline.source.sqlite.suspending import MIGRATION, note_triggers, watched_tables
 from syncline.system.database import immediate
 
 VERSION = 3
@@ -75,6 +75,7 @@ def _install(connection: sqlite3.Connection, plan: Plan) -> ProvisionReport:
     created = [name for name in wanted if name not in existing or name in stale]
     for name in created:
         connection.execute(wanted[name])
+    note_triggers(connection, plan.captured_tables)
     _write_layouts(connection, plan)
     incomplete = {table for table in plan.captured_tables if _is_incomplete(plan, table, existing)}
     missed = replaced | incomplete - watched_tables(existing)

@@ -2,7 +2,8 @@
 
 A trigger that names a column stands in the way of `ALTER TABLE … DROP COLUMN`. In the place of capture an *alarm* is
 put on the table: three triggers that name no column and leave a gap when anybody writes. Where the alarm is still there
-when capture comes back, and is silent, nothing was missed; a table that was rebuilt has lost it.
+when capture comes back, and is silent, nothing was missed; a table that was rebuilt has lost it. What was missed before
+is not the alarm's to know: where capture is not what was put in when it is taken off, that leaves a gap, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ COMMAND = "command"
 SCRIPT = "script"
 """Whoever ran the script of `--before` runs that of `--after`, or `syncline provision`."""
 _EVENTS = ("INSERT", "UPDATE", "DELETE")
+_NOTED = "triggers:"
+"""Prefix of the names in syncline_meta under which the triggers that were put on a table are noted."""
 
 
 def alarm_sql(table: str) -> dict[str, str]:
@@ -37,6 +40,33 @@ def alarm_sql(table: str) -> dict[str, str]:
     return found
 
 
+def note_triggers(connection: sqlite3.Connection, tables: Collection[str]) -> None:
+    """Inside the transaction that has put capture on all these tables."""
+    connection.execute("DELETE FROM syncline_meta WHERE name LIKE ?1", (f"{_NOTED}%",))
+    for table in sorted(tables):
+        connection.execute(f"INSERT INTO syncline_meta SELECT ?1, {_standing(table)}", (_NOTED + table,))
+
+
+def _standing(table: str) -> str:
+    """An expression: how many triggers of ours are on the table, and how long they are together."""
+    return (
+        "(SELECT count(*) || ':' || coalesce(sum(length(sql)), 0) FROM sqlite_schema WHERE type = 'trigger' "
+        f"AND tbl_name = {literal(table)} AND name LIKE 'syncline\\_%' ESCAPE '\\')"
+    )
+
+
+def _note_missed(table: str) -> str:
+    """The statement that leaves a gap where neither all of capture stands nor the whole alarm."""
+    alarm = alarm_sql(table).values()
+    whole = literal(f"{len(alarm)}:{sum(map(len, alarm))}")
+    return (
+        f"INSERT INTO syncline_meta SELECT {literal(GAP_PREFIX + table)}, 'missed' "
+        f"WHERE EXISTS(SELECT 1 FROM syncline_term) AND {_standing(table)} NOT IN ({whole}, "
+        f"coalesce((SELECT value FROM syncline_meta WHERE name = {literal(_NOTED + table)}), '')) "
+        "ON CONFLICT DO NOTHING"
+    )
+
+
 def suspend_script(connection: sqlite3.Connection, tables: Collection[str] | None, kind: str) -> tuple[str, ...]:
     """The statements that take capture off these tables, or off all that have it."""
     triggers = our_triggers(connection)
@@ -47,6 +77,7 @@ def suspend_script(connection: sqlite3.Connection, tables: Collection[str] | Non
         "ON CONFLICT DO UPDATE SET value = excluded.value"
     ]
     for table in wanted:
+        statements.append(_note_missed(table))
         statements += [f"DROP TRIGGER IF EXISTS {quote(name)}" for name, on in triggers.items() if on == table]
         statements += alarm_sql(table).values()
     return tuple(statements)
