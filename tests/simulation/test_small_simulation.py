@@ -16,7 +16,7 @@ HAPPENS = (
     *("stage new", "stage resume", "progress", "pause", "stale cuts", "live messages", "replanned", "raised"),
     *("replace", "restarts", "prunes", "drop_bucket", "break", "drop", "double", "reorder", "torn log"),
     *("restored device", "cloned device", "restored server", "clock jump", "clock jump of the server"),
-    *("full disk of a device", "full disk of the server", "device", "gateway", "sequencer"),
+    *("full disk of a device", "short write", "full disk of the server", "device", "gateway", "sequencer"),
 )
 """Operations, faults, and who died."""
 PROMISES = {f"P{number}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 22)}

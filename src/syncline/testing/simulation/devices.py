@@ -183,7 +183,8 @@ class SimulatedDevice:
     def call(self, act: Callable[[ReplicaFile], T]) -> T:
         """What the agent does with its file; ProcessDiedError where it died of it, whatever the code made of that."""
         try:
-            result = act(self.file)
+            with self.process.on_its_disk():
+                result = act(self.file)
         except Exception:
             self.process.require_alive()
             raise
@@ -194,7 +195,8 @@ class SimulatedDevice:
     def write(self, values: Values) -> list[Done]:
         """One transaction, marked as a group or not, sometimes rolled back. What it committed."""
         try:
-            return self._write(values)
+            with self.process.on_its_disk():
+                return self._write(values)
         except sqlite3.OperationalError:
             self.process.require_alive()
             if self._app.in_transaction:

@@ -74,6 +74,12 @@ def tear(image: Image, synced: Mark, rng: random.Random) -> Image:
     return replace(image, log=image.log[:cut] + rest)
 
 
+def size_of_log(path: Path) -> int:
+    """In bytes."""
+    log = _log_of(path)
+    return log.stat().st_size if log.exists() else 0
+
+
 def _log_of(path: Path) -> Path:
     return Path(f"{path}-wal")
 

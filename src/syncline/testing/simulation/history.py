@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from syncline.system.trouble import Trouble, trouble_of
 from syncline.testing.company_database import CompanyDatabase, SqliteDatabase
 from syncline.testing.dialect import SQLITE, Dialect
 from syncline.testing.simulation.acts import STEPS, USERS, WEIGHTS, WORKLOAD, draw
@@ -19,7 +18,7 @@ from syncline.testing.simulation.devices import SimulatedDevice, put_prepared
 from syncline.testing.simulation.migrations import KINDS, UNSEEN, Migrations
 from syncline.testing.simulation.mishaps import Mishaps
 from syncline.testing.simulation.oracle import BrokenPromiseError, Done
-from syncline.testing.simulation.processes import ProcessDiedError
+from syncline.testing.simulation.processes import ProcessDiedError, fault_of_disk
 from syncline.testing.simulation.report import Report
 from syncline.testing.simulation.script import Script, Step
 from syncline.testing.simulation.server import SimulatedServer
@@ -314,9 +313,10 @@ class Simulation:
         try:
             done = device.write(self._values)
         except sqlite3.OperationalError as error:
-            if trouble_of(error) is not Trouble.DISK_FULL:
+            fault = fault_of_disk(error)
+            if fault is None:
                 raise
-            self.report.strike("full disk of a device")
+            self.report.strike(fault)
             return
         self._note_written(device, done)
 

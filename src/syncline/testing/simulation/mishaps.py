@@ -93,7 +93,12 @@ class Mishaps:
 
     # ------------------------------------------------------------ disks
     def fill_disk(self, device: SimulatedDevice) -> None:
-        device.process.fill_disk(self.rng.choice((0, 0, 0, 1)))
+        """It is full at once, or after a page, or fills while something is being written."""
+        pages = self.rng.choice((0, 0, 1, None))
+        if pages is None:
+            device.process.shorten_writes()
+        else:
+            device.process.fill_disk(pages)
 
     def fill_server_disk(self, device: SimulatedDevice) -> None:
         if self.server.process is not None and not self.migrations.is_under_way:

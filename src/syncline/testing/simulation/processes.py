@@ -10,15 +10,29 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from syncline.testing.simulation.disks import Image, Mark, evaluate_mark, mark_of, put_image, take_image, tear
+from syncline.system.trouble import Trouble, trouble_of
+from syncline.testing.simulation.disks import (
+    Image,
+    Mark,
+    evaluate_mark,
+    mark_of,
+    put_image,
+    size_of_log,
+    take_image,
+    tear,
+)
+from syncline.testing.simulation.short_writes import ending_at
 from syncline.testing.world import Determinism, VirtualClock
 
 COMMIT_INSTRUCTIONS = 2
 """A death within so many instructions of a COMMIT is one in which nobody has heard of it: it has some more."""
 CONNECTIONS_KEPT = 32
 """So many are remembered before those that were closed are left out."""
+BYTES_LEFT = 5_000
+"""Before writes are short: in the middle of a page, and of a frame of the log."""
 
 
 class ProcessDiedError(Exception):
@@ -53,6 +67,7 @@ class Process(Determinism):
         self._is_armed = False
         self._left = 0
         self._pages_max: int | None = None
+        self._bytes_max: int | None = None
         self._image: Image | None = None
         self._waits_for_commit = False
         self._since_commit: int | None = None
@@ -133,7 +148,17 @@ class Process(Determinism):
             for connection in connections:
                 self._bound(connection, self._pages_max)
 
+    def shorten_writes(self) -> None:
+        """What the process writes `on_its_disk` ends in the middle, once the log has grown a little more; and so does
+        what is folded into the database file behind that place."""
+        self._bytes_max = size_of_log(self.path) + BYTES_LEFT
+
+    def on_its_disk(self) -> AbstractContextManager[None]:
+        """Around whatever the process writes, as all processes of the simulation are one of the system's."""
+        return ending_at(self._bytes_max)
+
     def free_disk(self) -> None:
+        self._bytes_max = None
         if self._pages_max is not None:
             self._pages_max = None
             for connection in self._open_ones():
@@ -159,6 +184,11 @@ class Process(Determinism):
         assert self._image is not None
         put_image(self.path, tear(self._image, self._synced, rng) if rng else self._image)
         self._image, self._is_armed = None, False
+
+
+def fault_of_disk(error: sqlite3.Error) -> str | None:
+    """The fault of a device's disk that this error tells of, if it is one."""
+    return {Trouble.DISK_FULL: "full disk of a device", Trouble.DISK_FAILS: "short write"}.get(trouble_of(error))
 
 
 def _is_open(connection: sqlite3.Connection) -> bool:

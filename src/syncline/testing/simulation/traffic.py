@@ -13,10 +13,10 @@ from syncline.errors import ProtocolError, ServerError, SynclineError
 from syncline.protocol import frames
 from syncline.replica.file import ReplicaFile
 from syncline.server.downloads import BucketsNeededError
-from syncline.system.trouble import Trouble, trouble_of
 from syncline.testing.simulation.checkers import Checkers, over_the_wire
 from syncline.testing.simulation.devices import SimulatedDevice
 from syncline.testing.simulation.oracle import BrokenPromiseError
+from syncline.testing.simulation.processes import fault_of_disk
 from syncline.testing.simulation.report import Report
 from syncline.testing.simulation.server import SimulatedServer, identity_of
 from syncline.testing.simulation.streams import SimulatedStream
@@ -90,18 +90,19 @@ class Traffic:
         try:
             device.call(act)
         except sqlite3.OperationalError as error:
-            self._is_full(device, error)
+            self._note_disk(device, error)
             return False
         except ServerError as error:  # another copy of the file has spoken for the device
             self._note(device, error)
             return False
         return True
 
-    def _is_full(self, device: SimulatedDevice, error: sqlite3.OperationalError) -> None:
-        if trouble_of(error) is not Trouble.DISK_FULL:
+    def _note_disk(self, device: SimulatedDevice, error: sqlite3.OperationalError) -> None:
+        fault = fault_of_disk(error)
+        if fault is None:
             raise error
-        self._report.strike("full disk of a device")
-        self._report.tell(f"{device.name}'s disk is full")
+        self._report.strike(fault)
+        self._report.tell(f"{device.name}'s disk is full, or fails")
         device.call(lambda file: file.abandon())
         device.call(lambda file: file.offer_again())
 
@@ -214,7 +215,7 @@ class Traffic:
                 self._note(device, error)
                 return False
             except sqlite3.OperationalError as error:
-                self._is_full(device, error)
+                self._note_disk(device, error)
                 return False
             except ProtocolError as error:
                 if may_be_overtaken and error.error_code == "bad_order" and frame["t"] == "commit":
