@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from syncline.model.identifiers import quote
+from syncline.model.program import ProgramTable
 from syncline.protocol import frames
-from syncline.replica import session_waiting
+from syncline.replica import install, session_waiting
 from syncline.replica.file import ReplicaFile
 from syncline.replica.session import TABLE, Do, Event, Facts, Session, State, Step
+from syncline.replica.store import Store
 from syncline.server.fanout import FanOut
 from syncline.server.live import LiveConnection
 from syncline.source.sqlite import suspending
@@ -93,3 +96,14 @@ def a_heartbeat_that_was_not_taken_counts_as_told(monkeypatch: pytest.MonkeyPatc
 
 def what_was_missed_before_a_migration_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suspending, "_note_missed", lambda table: "SELECT 1")
+
+
+def a_table_goes_with_its_outbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its rows leave the file until the next download, not only those that waiting changes are about."""
+
+    def begin_anew(store: Store, table: ProgramTable, _begin: Any = install._begin_outbox_anew) -> None:
+        _begin(store, table)
+        store.connection.execute(f"DELETE FROM {quote(table.name)}")
+        store.connection.execute(f"DELETE FROM {quote(f'syncline_held_{table.name}')}")
+
+    monkeypatch.setattr(install, "_begin_outbox_anew", begin_anew)

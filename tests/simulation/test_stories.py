@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent / "stories"
 BUGS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a_heartbeat_that_a_busy_phone_did_not_take": planted.a_heartbeat_that_was_not_taken_counts_as_told,
     "a_hello_that_arrives_twice": planted.every_hello_gets_another_nonce,
+    "a_table_that_went_with_its_outbox": planted.a_table_goes_with_its_outbox,
     "a_trigger_that_was_gone_before_a_migration": planted.what_was_missed_before_a_migration_is_forgotten,
 }
 """What was wrong when it was found."""
